@@ -54,10 +54,10 @@ generate: .venv/.server .venv-generate/.ready  ## Generate Python stubs and type
 	$(BIN)/python clients/reasons.py
 	$(BIN)/python deploy/grafana/dashboard.py > deploy/grafana/togetherchat.json
 
-# Sorted by what they need: Linux alone, then Go, Cargo and Node, then root with podman and mmdebstrap.
-TEST_ALL := faults overload outage soak fuzz lint-image bench-quick test-sdks-compiled test-typescript-projects test-image test-e2e
+# Sorted by what they need: Linux alone, then Go, Node, Maven and Cargo, then root with podman and mmdebstrap.
+TEST_ALL := faults overload outage soak fuzz test-agents lint-image bench-quick test-sdks test-sdks-compiled test-packages test-typescript-projects test-image test-e2e
 
-test-all:  ## Run what .ci/run leaves out: load, fuzzing, image, Kubernetes; 45 minutes (Debian, root, Go)
+test-all:  ## Run what .ci/run leaves out: load, fuzzing, SDKs, image, Kubernetes; an hour (Debian, root, Go)
 	make/in-turn $(TEST_ALL)
 
 clean:  ## Remove everything that the targets made

@@ -17,11 +17,18 @@ test-typescript: .venv/.server .venv-generate/.ready  ## Check and test the Type
 test-java: .venv/.server  ## Build and test the Java client against the server; needs a JDK 17 and Maven
 	TOGETHERCHAT_PYTHON=$(CURDIR)/$(BIN)/python mvn --batch-mode --no-transfer-progress --file clients/java/pom.xml verify
 
-test-clients: .venv/.dev $(if $(shell command -v mvn),$(PROTOC) $(PROTOC_GEN_GRPC_JAVA))  ## Run one list of cases with every client whose tools are installed
-	CLIENTS=all $(BIN)/python -m pytest tests/clients --ignore tests/clients/test_typescript_projects.py
+# Build the clients' packages or compile programs, which takes minutes, and have targets of their own.
+PACKAGES := tests/clients/test_packages.py tests/clients/test_other_languages.py
+PROJECTS := tests/clients/test_typescript_projects.py
+
+test-clients: .venv/.dev  ## Run one list of cases with every client whose tools are installed, and the programs of their pages
+	CLIENTS=all $(BIN)/python -m pytest tests/clients $(addprefix --ignore ,$(PACKAGES) $(PROJECTS))
+
+test-packages: .venv/.dev $(if $(shell command -v mvn),$(PROTOC) $(PROTOC_GEN_GRPC_JAVA))  ## Use the clients' packages outside the tree, and the contract from C++, Rust and others
+	CLIENTS=all $(BIN)/python -m pytest $(PACKAGES)
 
 test-typescript-projects: .venv/.dev  ## Install the TypeScript package into 18 kinds of projects; needs Node
-	CLIENTS=typescript $(BIN)/python -m pytest tests/clients/test_typescript_projects.py
+	CLIENTS=typescript $(BIN)/python -m pytest $(PROJECTS)
 
 protoc: $(PROTOC) $(PROTOC_GEN_GRPC_JAVA)  ## Fetch what buf.gen.yaml generates other languages with; needs Maven
 

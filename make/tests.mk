@@ -10,6 +10,14 @@ test-tools: .venv/.dev $(GRPCURL) $(GHZ) $(GRPCUI)  ## Run grpcurl, ghz and grpc
 test-redis: .venv/.dev $(REDIS_SERVER)  ## Test quotas that replicas share through a real Redis
 	REDIS_SERVER=$(CURDIR)/$(REDIS_SERVER) $(BIN)/python -m pytest tests/replicas
 
+POSTGRES := .tools/postgres
+
+$(POSTGRES)/.ready: tests/usage/install
+	tests/usage/install $(@D) && touch $@
+
+test-usage: .venv/.dev $(POSTGRES)/.ready  ## Test the usage ledger with a real PostgreSQL, which is killed, locked and restored
+	POSTGRES_PROGRAMS=$(CURDIR)/$(POSTGRES) $(BIN)/python -m pytest --numprocesses auto tests/usage $(ARGS)
+
 PROXIES := .tools/proxies
 
 $(PROXIES)/.ready: tests/proxies/install

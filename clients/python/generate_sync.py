@@ -24,8 +24,8 @@ RULES = (
     (r"(?ms)^ *# begin async only\n.*?# end async only\n", ""),
     (r"(?m)^.*  # async only\n", ""),
     # gRPC's sync API starts a call with `future` and waits for it with `result`.
-    (r"\bself\._stub\.(Complete|GetModel|ListModels)\(", r"self._stub.\1.future("),
-    (r"\bself\._usage_stub\.(ListQuotas|QueryUsage|ResetQuota)\(", r"self._usage_stub.\1.future("),
+    (r"\)\.chat\.(Complete|GetModel|ListModels)\(", r").chat.\1.future("),
+    (r"\)\.usage\.(ListQuotas|QueryUsage|ResetQuota)\(", r").usage.\1.future("),
     (r"\bcheck\(", "check.future("),
     (r"\bawait call\n", "call.result()\n"),
     (r"\baiter\(self\._call\)", "events_of(self._call)"),
@@ -42,8 +42,8 @@ RULES = (
     (r"\bUnaryUnaryCall\[RequestT, ResponseT\]", "FutureCall[ResponseT]"),
     (r"\bUnaryStreamCall\[[\w.]+, ([\w.]+)\]", r"IteratorCall[\1]"),
     (r'"Call"', '"BlockingCall"'),
-    (r"\b(Chat|Usage)ServiceAsyncStub\b", r"\1ServiceStub"),
     # Python's async syntax and names.
+    (r"\(await (self\._channels\.opened\(arguments\))\)", r"\1"),
     (r"\bawait ", ""),
     (r"\basync (def|for|with)\b", r"\1"),
     (r"\b__a(enter|exit|iter|next)__\b", r"__\1__"),

@@ -106,16 +106,7 @@ async def draining(health_checking: bool, result: Result) -> None:
 
 
 async def gateway(health_checking: bool, result: Result) -> None:
-    """A gateway in plaintext rejects every call without a key, Health/Watch too."""
-    async with (
-        serving(_service(), health=_Guarded()) as target,
-        _client(target, health_checking=health_checking) as client,
-    ):
-        await more_calls(client, result, seconds=2)
-
-
-async def gateway_tls(health_checking: bool, result: Result) -> None:
-    """The same over TLS, where gRPC lets the watch carry the key."""
+    """A gateway rejects every call without a key, Health/Watch too."""
     with TemporaryDirectory() as folder:
         made = make_certificate(Path(folder))
         pem = made.certificate_file.read_bytes()
@@ -123,7 +114,7 @@ async def gateway_tls(health_checking: bool, result: Result) -> None:
         async with serving(_service(), health=_Guarded(), credentials=credentials) as address:
             target = address.replace("127.0.0.1", "localhost")
             async with _client(
-                target, health_checking=health_checking, tls=Tls(root_certificates=pem)
+                target, key=KEY, health_checking=health_checking, tls=Tls(root_certificates=pem)
             ) as client:
                 await more_calls(client, result, seconds=2)
 
@@ -137,7 +128,7 @@ async def silent(health_checking: bool, result: Result) -> None:
         await more_calls(client, result, seconds=2)
 
 
-SCENARIOS: Final[tuple[Scenario, ...]] = (rollout, draining, gateway, gateway_tls, silent)
+SCENARIOS: Final[tuple[Scenario, ...]] = (rollout, draining, gateway, silent)
 
 
 class _Guarded(health_aio.HealthServicer):
@@ -179,10 +170,10 @@ async def _start(running: AsyncExitStack, address: str) -> Command:
 
 @asynccontextmanager
 async def _client(
-    target: str, *, health_checking: bool, tls: bool | Tls | None = None
+    target: str, *, health_checking: bool, key: str | None = None, tls: bool | Tls | None = None
 ) -> AsyncIterator[AsyncClient]:
     async with connect_async(
-        target, key=KEY, timeout_s=TIMEOUT_S, tls=tls, health_checking=health_checking
+        target, key=key, timeout_s=TIMEOUT_S, tls=tls, health_checking=health_checking
     ) as client:
         yield client
 

@@ -121,6 +121,7 @@ async def with_everything(tmp_path):
                 http_listen="127.0.0.1:0",
                 sandbox_tokens_per_second=0,
                 jwt_jwks_url=issuer.url,
+                usage_database=f"sqlite:///{tmp_path / 'usage.sqlite'}",
                 **jwt,
                 **limits,
                 **tls,

@@ -121,6 +121,11 @@ class RawCaller:
         """The status line and headers of the response."""
         return await self.reader.readuntil(b"\r\n\r\n")
 
+    async def read_response(self):
+        """The head and the body of a response that declares its length."""
+        top = await self.read_head()
+        return top + await self.reader.readexactly(int(top.partition(b"content-length: ")[2].split()[0]))
+
     async def read_to_end(self):
         """What arrives until the service closes or resets the connection."""
         try:

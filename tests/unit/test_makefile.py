@@ -60,3 +60,42 @@ def test_a_failure_stops_the_run_with_a_clear_line():
 
     assert 1 == done.returncode
     assert re.search(r"=== \d+ s: make no-such-target FAILED with status 2. Not run: help\.", done.stderr)
+
+
+def in_turn(folder, *words):
+    """Run a copy of `make/in-turn` with targets that wait for files of each other."""
+    script = folder / "make" / "in-turn"
+    script.parent.mkdir()
+    script.write_bytes((ROOT / "make" / "in-turn").read_bytes())
+    script.chmod(0o755)
+    wait = "@for _ in $$(seq 600); do test -e {} && exit; sleep 0.05; done; exit 1"
+    (folder / "Makefile").write_text(
+        f"one:\n\t@echo from one\n\t@touch one\n\t{wait.format('two')}\n"
+        f"two:\n\t@echo from two\n\t@touch two\n\t{wait.format('one')}\n"
+        "three:\n\t@echo from three\n\t@test -e two\n"
+        "alone:\n\t@echo from alone\n"
+        "broken:\n\t@echo from broken\n\t@exit 3\n",
+        "utf-8",
+    )
+    return subprocess.run([script, *words], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_lists_of_targets_run_side_by_side_with_their_outputs_apart(tmp_path):
+    """Each of the two targets waits for the other; what follows waits for both."""
+    done = in_turn(tmp_path, "one | two", "three")
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    outputs = done.stdout.partition("=== output of: one ")[2].partition("=== output of:  two")
+    assert ("from one" in outputs[0], "from two" in outputs[0]) == (True, False)
+    assert "from two" in outputs[2]
+    assert re.search(r"s  make one \| two\n +\d+ s  make three$", done.stdout.rstrip())
+
+
+def test_a_failure_in_a_list_stops_the_run_after_the_other_list(tmp_path):
+    """The other list runs to its end, and nothing after both."""
+    done = in_turn(tmp_path, "broken three | alone", "help")
+
+    assert 1 == done.returncode
+    assert "make broken FAILED with status 2. Not run: three." in done.stdout
+    assert "from alone" in done.stdout
+    assert re.search(r"make broken three \| alone FAILED with status 1. Not run: help\.", done.stderr)

@@ -9,11 +9,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/togetherchat/togetherchat/clients/go/internal/scripted"
 	"github.com/togetherchat/togetherchat/clients/go/togetherchat"
@@ -219,6 +221,61 @@ func TestAServiceThatIsNotServingGetsNoCalls(t *testing.T) {
 	if err != nil {
 		t.Errorf("without health checks: %v", err)
 	}
+}
+
+// A proxy that never answers the health watch does not make calls wait for their deadline.
+func TestAWatchWithoutAnAnswerDelaysNoCallForLong(t *testing.T) {
+	watches := make(chan metadata.MD, 8)
+	service := streaming(nil, whole...)
+	service.Watch = func(ctx context.Context) error {
+		sent, _ := metadata.FromIncomingContext(ctx)
+		watches <- sent
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	client := dialScripted(
+		t, service, togetherchat.WithoutRetries(), togetherchat.WithHealthChecking(true), togetherchat.WithKey("tc_1"),
+	)
+	for range 3 {
+		// The test's context has no deadline: a call that waits for the watch would not end.
+		if _, err := client.Stream(t.Context(), togetherchat.NewRequest("m", "Hi")).Collect(); err != nil {
+			t.Error(err)
+		}
+	}
+	equal(t, "Bearer tc_1", strings.Join((<-watches).Get("authorization"), ", "))
+	equal(t, 0, len(watches))
+}
+
+// A gateway in plaintext that demands a key accepts the watch, which carries the client's key.
+func TestAGatewayThatDemandsAKeyAcceptsTheWatch(t *testing.T) {
+	demand := func(ctx context.Context) error {
+		if sent, _ := metadata.FromIncomingContext(ctx); len(sent.Get("authorization")) == 0 {
+			return status.Error(codes.Unauthenticated, "the gateway demands a key")
+		}
+		return nil
+	}
+	service := streaming(nil, whole...)
+	service.Watch = demand
+	client := dialScripted(
+		t, service, togetherchat.WithoutRetries(), togetherchat.WithHealthChecking(true), togetherchat.WithKey("tc_1"),
+	)
+	if _, err := client.Stream(t.Context(), togetherchat.NewRequest("m", "Hi")).Collect(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A call that is cancelled while the watch has no answer ends at once.
+func TestACallThatWaitsForTheWatchCanBeCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	service := streaming(nil, whole...)
+	service.Watch = func(watch context.Context) error {
+		cancel()
+		<-watch.Done()
+		return watch.Err()
+	}
+	_, err := dialScripted(t, service, togetherchat.WithHealthChecking(true)).
+		Stream(ctx, togetherchat.NewRequest("m", "Hi")).Collect()
+	equal(t, codes.Canceled, failure(t, err).Code)
 }
 
 // Models ranges over all pages and sends the filters with each.

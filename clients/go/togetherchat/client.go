@@ -2,6 +2,7 @@ package togetherchat
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"google.golang.org/grpc"
@@ -14,6 +15,7 @@ import (
 // Client calls the service over one connection. A Client is safe for concurrent use; share it.
 type Client struct {
 	conn  *grpc.ClientConn
+	gate  *healthGate // nil without health checks
 	stub  togetherchatv1.ChatServiceClient
 	usage togetherchatv1.UsageServiceClient
 }
@@ -37,18 +39,38 @@ func Dial(target string, options ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !plan.healthChecking {
+		return newClient(conn, nil, conn), nil
+	}
+	plan.healthChecking = false
+	plain, err := grpc.NewClient(target, plan.grpcOptions(local)...)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	gate := &healthGate{checked: conn, plain: plain, timeout: watchTimeout}
+	return newClient(conn, gate, gate), nil
+}
+
+func newClient(conn *grpc.ClientConn, gate *healthGate, calls grpc.ClientConnInterface) *Client {
 	return &Client{
 		conn:  conn,
-		stub:  togetherchatv1.NewChatServiceClient(conn),
-		usage: togetherchatv1.NewUsageServiceClient(conn),
-	}, nil
+		gate:  gate,
+		stub:  togetherchatv1.NewChatServiceClient(calls),
+		usage: togetherchatv1.NewUsageServiceClient(calls),
+	}
 }
 
 // Close closes the connection and cancels every call in flight.
-func (c *Client) Close() error { return c.conn.Close() }
+func (c *Client) Close() error {
+	if c.gate != nil {
+		return c.gate.Close()
+	}
+	return c.conn.Close()
+}
 
 // Conn returns the connection, for the generated stubs and for other services of the same server.
-// Its calls carry the keys; its errors are gRPC's own.
+// Its calls carry the keys; its errors are gRPC's own. With [WithHealthChecking] its calls wait for the
+// watch until their deadline.
 func (c *Client) Conn() *grpc.ClientConn { return c.conn }
 
 // Complete returns the completion of a conversation in one message.

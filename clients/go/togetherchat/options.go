@@ -98,7 +98,7 @@ func WithoutRetries() Option {
 
 // WithHealthChecking enables or disables gRPC's client-side health checks: a server that reports
 // NOT_SERVING gets no calls. The check is a stream of grpc.health.v1.Health with the client's keys. A
-// connection is used only after the first reply of that stream.
+// server or proxy that does not answer it within a second counts as healthy.
 func WithHealthChecking(enabled bool) Option {
 	return dialOption(func(plan *dialPlan) { plan.healthChecking = enabled })
 }

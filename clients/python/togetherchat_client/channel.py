@@ -13,8 +13,7 @@ UNAVAILABLE, RESOURCE_EXHAUSTED and CANCELLED. The service controls these retrie
 twice. `retries=False` disables all retries.
 
 Health checking. With `health_checking=True` gRPC watches the health of each server, and sends no calls
-to one that reports NOT_SERVING. gRPC's core holds back every call until the watch has its first
-response. A proxy that never answers it makes each call wait for its whole deadline, so the default is
+to one that reports NOT_SERVING. `health_gate.py` bounds the wait for the first answer. The default is
 off: clients/README.md has the measurement.
 """
 
@@ -50,6 +49,9 @@ MAX_RECONNECT_BACKOFF_S: Final = 5.0
 DNS_INTERVAL_S: Final = 5
 """gRPC's default is 30 s: for that long, calls would fail after the only pod got a new address."""
 NO_HEALTH_CHECKS: Final = "grpc.inhibit_health_checking"
+KEY_WITHOUT_TLS: Final = (
+    "health_checking: gRPC's core sends no key with its health watch over plaintext; use TLS, or leave it out"
+)
 USER_AGENT: Final = "togetherchat-python"
 
 OPTIONS: tuple[Option, ...] = (
@@ -195,11 +197,14 @@ def resolve_config(  # noqa: PLR0913  the keyword arguments of `connect`
     """Resolve the defaults. `channel_options` override the library's own options.
 
     Raises:
-        ValueError: the target, a key, the timeout or the back-off is not valid.
+        ValueError: the target, a key, the timeout or the back-off is not valid, or health checking
+            could not send the keys.
     """
     validate_target(target)
     backoff_s = validated_timeout_s(max_reconnect_backoff_s, "max_reconnect_backoff_s")
     resolved = _tls(target, tls)
+    if health_checking and resolved is None and not (key is None and upstream_key is None):
+        raise ValueError(KEY_WITHOUT_TLS)
     options: dict[str, str | int] = dict(OPTIONS)
     options["grpc.service_config"] = service_config()
     if not health_checking:

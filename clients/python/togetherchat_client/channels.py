@@ -20,7 +20,8 @@ import grpc
 
 from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
 from togetherchat.v1.usage_service_pb2_grpc import UsageServiceStub
-from togetherchat_client.channel import ChannelConfig, Option, without_health_checks
+from togetherchat_client.channel import CallArguments, ChannelConfig, Option, without_health_checks
+from togetherchat_client.health_gate import AsyncHealthGate, HealthGate
 
 if TYPE_CHECKING:
     from togetherchat.v1.chat_service_pb2_grpc import ChatServiceAsyncStub
@@ -86,16 +87,22 @@ class AsyncChannels:
     def __init__(self, config: ChannelConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._opened: dict[asyncio.AbstractEventLoop, AsyncOpened] = {}
+        self._opened: dict[asyncio.AbstractEventLoop, _AsyncEntry] = {}
         self._closed = False
 
-    def opened(self) -> AsyncOpened:
-        """Return the channel of the running loop. Raises RuntimeError after `close`, or without a loop."""
+    async def opened(self, arguments: CallArguments) -> AsyncOpened:
+        """Return the channel of a call, for the running loop.
+
+        With health checking, waits for the first answer of the watch, and shortens the timeout in
+        `arguments` by that time. Raises RuntimeError after `close`, or without a loop.
+        """
         _FORK.check()
         loop = asyncio.get_running_loop()
         # Each loop reads and writes its own entry, so no lock is needed for an open channel.
-        entry = self._opened.get(loop)
-        return self._open(loop) if entry is None else entry
+        entry = self._opened.get(loop) or self._open(loop)
+        if entry.unchecked is None or await entry.gate.answered(arguments):
+            return entry.opened
+        return entry.unchecked
 
     def open_for_check(self) -> grpc.aio.Channel:
         """Open a channel that also reaches a server which reports NOT_SERVING. The caller closes it."""
@@ -112,21 +119,28 @@ class AsyncChannels:
         here = asyncio.get_running_loop()
         for loop, entry in opened.items():
             if loop is here:
-                await entry.channel.close()
+                await entry.close()
             elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(entry.channel.close(), loop)
+                closing = asyncio.run_coroutine_threadsafe(entry.close(), loop)
                 await asyncio.wait([asyncio.wrap_future(closing)], timeout=CLOSE_TIMEOUT_S)
             # The channel of a loop that does not run closes when it is collected.
 
-    def _open(self, loop: asyncio.AbstractEventLoop) -> AsyncOpened:
+    def _open(self, loop: asyncio.AbstractEventLoop) -> "_AsyncEntry":
         with self._lock:
             if self._closed:
                 raise RuntimeError(CLOSED.format(connect="connect_async"))
             # A channel closes when it is collected: those of ended loops are not needed any more.
             self._opened = {each: entry for each, entry in self._opened.items() if not each.is_closed()}
-            channel = _open_async(self._config, self._config.options)
-            self._opened[loop] = AsyncOpened(channel, ChatServiceStub(channel), UsageServiceStub(channel))
-            return self._opened[loop]
+            checked = self._opened_with(self._config.options)
+            unchecked = None
+            if self._config.health_checking:
+                unchecked = self._opened_with(without_health_checks(self._config.options))
+            entry = self._opened[loop] = _AsyncEntry(checked, unchecked, AsyncHealthGate(checked.channel))
+            return entry
+
+    def _opened_with(self, options: Sequence[Option]) -> AsyncOpened:
+        channel = _open_async(self._config, options)
+        return AsyncOpened(channel, ChatServiceStub(channel), UsageServiceStub(channel))
 
 
 class Channels:
@@ -135,14 +149,16 @@ class Channels:
     def __init__(self, config: ChannelConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._opened: Opened | None = None
+        self._opened: _Entry | None = None
         self._closed = False
 
-    def opened(self) -> Opened:
-        """Return the channel. Raises RuntimeError after `close`."""
+    def opened(self, arguments: CallArguments) -> Opened:
+        """Return the channel of a call, as `AsyncChannels.opened` does. Raises RuntimeError after `close`."""
         _FORK.check()
-        entry = self._opened
-        return self._open() if entry is None else entry
+        entry = self._opened or self._open()
+        if entry.unchecked is None or entry.gate is None or entry.gate.answered(arguments):
+            return entry.opened
+        return entry.unchecked
 
     def open_for_check(self) -> grpc.Channel:
         """Open a channel that also reaches a server which reports NOT_SERVING. The caller closes it."""
@@ -157,16 +173,51 @@ class Channels:
             self._closed = True
             opened, self._opened = self._opened, None
         if opened is not None:
-            opened.channel.close()
+            opened.close()
 
-    def _open(self) -> Opened:
+    def _open(self) -> "_Entry":
         with self._lock:
             if self._closed:
                 raise RuntimeError(CLOSED.format(connect="connect"))
             if self._opened is None:
-                channel = _open_blocking(self._config, self._config.options)
-                self._opened = Opened(channel, ChatServiceStub(channel), UsageServiceStub(channel))
+                checked, unchecked, gate = self._opened_with(self._config.options), None, None
+                if self._config.health_checking:
+                    unchecked = self._opened_with(without_health_checks(self._config.options))
+                    gate = HealthGate(checked.channel)
+                self._opened = _Entry(checked, unchecked, gate)
             return self._opened
+
+    def _opened_with(self, options: Sequence[Option]) -> Opened:
+        channel = _open_blocking(self._config, options)
+        return Opened(channel, ChatServiceStub(channel), UsageServiceStub(channel))
+
+
+class _AsyncEntry(NamedTuple):
+    """What is open in one event loop."""
+
+    opened: AsyncOpened
+    unchecked: AsyncOpened | None
+    """The channel for calls whose servers do not answer the health watch; None without health checking."""
+    gate: AsyncHealthGate
+
+    async def close(self) -> None:
+        await self.opened.channel.close()
+        if self.unchecked is not None:
+            await self.unchecked.channel.close()
+
+
+class _Entry(NamedTuple):
+    """As `_AsyncEntry`, for a blocking client."""
+
+    opened: Opened
+    unchecked: Opened | None
+    gate: HealthGate | None
+    """None without health checking: the gate watches its channel from the beginning."""
+
+    def close(self) -> None:
+        self.opened.channel.close()
+        if self.unchecked is not None:
+            self.unchecked.channel.close()
 
 
 def _open_async(config: ChannelConfig, options: Sequence[Option]) -> grpc.aio.Channel:

@@ -242,6 +242,11 @@ class Settings(BaseModel):
         description="Silence after which an HTTP stream sends a comment, its status before the first event; "
         "then failures are events of the stream; off: never.",
     )
+    http_idle_timeout_s: Seconds = Field(
+        75.0,
+        description="Time without a request after which an HTTP connection is closed. Longer than clients "
+        "and proxies keep idle connections: those of Google Cloud's load balancers 600 s.",
+    )
     max_connections: Count = Field(
         4096,
         description="Open connections of each listener; fewer if the process may open fewer files. The HTTP "

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 # The last part of the drain timeout: unfinished calls receive their DRAINING status in it.
 ABORT_GRACE_S: Final = 1.0
-# After the GOAWAY, calls that gRPC has already received are still admitted for this long.
+# After the GOAWAY, calls that gRPC has already received are still admitted for this long, and requests
+# that arrive on idle HTTP connections are served.
 GOAWAY_SETTLE_S: Final = 0.2
 # Before that, what streams have received is passed on.
 FLUSH_S: Final = 0.05
@@ -141,6 +142,8 @@ class App:
             http.stop_accepting()
         # Calls that gRPC received before its GOAWAY are still queued in the event loop: admit them.
         await _wait(stop_now, GOAWAY_SETTLE_S)
+        if http is not None:
+            http.close_idle()
         grpc.health.end_watches()
         admission.start_draining(idle.set)
         waits = [asyncio.create_task(event.wait()) for event in (idle, stop_now)]

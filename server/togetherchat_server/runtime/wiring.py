@@ -360,6 +360,7 @@ class Wiring:
                 allowed_origins=settings.http_allowed_origins,
                 trusted_proxies=TrustedProxies(settings.trusted_proxies),
                 connections_max=connections_max(settings.max_connections),
+                idle_timeout_s=settings.http_idle_timeout_s,
                 console_stats=self._observability.console_stats(),
             ),
         )

@@ -113,6 +113,12 @@ class Backlog:
             with suppress(OSError):
                 group.path.unlink()
 
+    def close(self) -> None:
+        """Close the file to which rows are added."""
+        with self._lock:
+            for group in self._groups:
+                group.seal()
+
     def oldest_age_s(self) -> float:
         """Return how long the oldest row has waited; 0 if none waits."""
         try:

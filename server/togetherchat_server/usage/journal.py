@@ -158,18 +158,18 @@ def rows_of(content: bytes) -> list[LedgerRow]:
         record_id, attempt = str(entry["id"]), _number(entry, "attempt")
         if "tenant" in entry:
             call = calls.setdefault(record_id, _JournalledCall(first=entry))
-            call.attempts[attempt] = _Attempt(
+            call.attempts[attempt] = _JournalledAttempt(
                 _number(entry, "tokens"), _number(entry, "nano_usd"), ended=False
             )
         elif record_id in calls:
-            calls[record_id].attempts[attempt] = _Attempt(
+            calls[record_id].attempts[attempt] = _JournalledAttempt(
                 _number(entry, "tokens"), _number(entry, "nano_usd"), ended=True
             )
     return [call.row() for call in calls.values()]
 
 
 @dataclass(frozen=True, slots=True)
-class _Attempt:
+class _JournalledAttempt:
     tokens: int
     nano_usd: int
     ended: bool
@@ -180,7 +180,7 @@ class _JournalledCall:
     """A call in a journal. `first` is the line of its first attempt."""
 
     first: dict[str, object]
-    attempts: dict[int, _Attempt] = field(default_factory=dict[int, _Attempt])
+    attempts: dict[int, _JournalledAttempt] = field(default_factory=dict[int, _JournalledAttempt])
 
     def row(self) -> LedgerRow:
         """Return its row. The tokens are not known by kind: all count as input."""

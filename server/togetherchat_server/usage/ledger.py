@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, final
 
 from togetherchat_server.config import Settings, SettingsError
+from togetherchat_server.config.types import AUTO
 from togetherchat_server.domain.reasons import REJECTS_CREDENTIAL
 from togetherchat_server.telemetry.call_record import CallRecord
 from togetherchat_server.usage.database import UsageDatabase
@@ -77,8 +78,10 @@ def check_ledger(settings: Settings) -> None:
     assert settings.usage_database is not None  # noqa: S101  the caller checks that the ledger is on
     database = UsageDatabase.parse(settings.usage_database)
     database.prepare()
-    if (folder := _open_folder(settings.usage_spill_dir, database, os.environ)) is not None:
-        folder.close()
+    if settings.usage_spill_dir != AUTO:  # if that does not work, rows wait in memory
+        folder = _open_folder(settings.usage_spill_dir, database, os.environ)
+        if folder is not None:
+            folder.close()
 
 
 def open_ledger(
@@ -115,11 +118,11 @@ def _open_folder(
     """Return the folder in which rows wait; None if they wait in memory."""
     if setting is None:
         return None
-    path = _default_folder(database, environment) if setting == "auto" else Path(setting)
+    path = _default_folder(database, environment) if setting == AUTO else Path(setting)
     try:
         return SpillFolder(path)
     except OSError as problem:
-        if setting != "auto":
+        if setting != AUTO:
             raise SettingsError(f"--usage-spill-dir: cannot write to {path}: {problem.strerror}") from None
         _log.warning(
             "usage ledger: cannot write to %s (%s): rows wait in memory; set --usage-spill-dir",

@@ -4,7 +4,7 @@ Calls whose rows were deleted are read from the daily sums. They belong to the f
 Groups with such calls have no percentiles.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -63,12 +63,10 @@ def read_report(connection: sa.Connection, query: UsageQuery) -> UsageReport:
     if not query.group_by:
         groups = [UsageGroup(values=(), sums=total)] if total.calls and not query.offset else []
         return UsageReport(groups=groups[: query.limit], total=total, more=False)
-    statement = _ordered(_statement(query, query.group_by), query.group_by)
-    page = statement.limit(query.limit + 1).offset(query.offset)
-    rows = connection.execute(page).mappings().all()
+    rows = connection.execute(_statement(query, query.group_by)).mappings().all()
+    names = _names(query.group_by)
     groups = [
-        UsageGroup(values=tuple(row[_name(number)] for number in range(len(query.group_by))), sums=_sums(row))
-        for row in rows[: query.limit]
+        UsageGroup(values=tuple(row[name] for name in names), sums=_sums(row)) for row in rows[: query.limit]
     ]
     return UsageReport(groups=groups, total=total, more=len(rows) > query.limit)
 
@@ -87,79 +85,112 @@ def read_cost_by_tenant(connection: sa.Connection, start_us: int, end_us: int) -
 
 
 def _statement(query: UsageQuery, group_by: Sequence[Dimension]) -> sa.Select[Any]:
-    """Return one row for each combination of the dimensions, in no order."""
-    source = sa.union_all(_from_calls(query, group_by), _from_days(query, group_by)).subquery()
-    columns = source.c
-    names = [_name(number) for number in range(len(group_by))]
-    sums = [sa.func.coalesce(sa.func.sum(columns[name]), 0).label(name) for name in SUMS]
-    percentiles = [_percentile(columns, ranked, percent) for ranked in _RANKED for percent in PERCENTILES]
-    statement = sa.select(*(columns[name] for name in names), *sums, *percentiles)
-    return statement.group_by(*(columns[name] for name in names)) if names else statement
+    """Return the page of the query and one row more, or the total if `group_by` is empty."""
+    names = _names(group_by)
+    page = _page(query, group_by).cte("page")
+    percentiles = list[_Column]()
+    source: sa.FromClause = page
+    for ranked in _RANKED:
+        found = _percentiles(query, group_by, ranked).cte(ranked)
+        same = sa.and_(sa.true(), *(page.c[name] == found.c[name] for name in names))
+        source = source.outerjoin(found, same)
+        percentiles += [
+            # Of days whose rows were deleted nothing is known, so the others would be a part of the truth.
+            sa.case((page.c.is_day == 0, found.c[f"p{percent}"])).label(f"{ranked}_p{percent}_us")
+            for percent in PERCENTILES
+        ]
+    columns: list[_Column] = [*(page.c[name] for name in (*names, *SUMS)), *percentiles]
+    return sa.select(*columns).select_from(source).order_by(*_order(page.c, group_by))
+
+
+def _page(query: UsageQuery, group_by: Sequence[Dimension]) -> sa.Select[Any]:
+    """Return the sums of each combination of the dimensions."""
+    both = sa.union_all(_from_calls(query, group_by), _from_days(query, group_by)).subquery()
+    names = _names(group_by)
+    sums = [sa.func.coalesce(sa.func.sum(both.c[name]), 0).label(name) for name in SUMS]
+    is_day = sa.func.coalesce(sa.func.max(both.c.is_day), 0).label("is_day")
+    columns: list[_Column] = [*(both.c[name] for name in names), *sums, is_day]
+    statement = sa.select(*columns)
+    if not names:
+        return statement
+    grouped = statement.group_by(*(both.c[name] for name in names)).subquery()
+    return (
+        sa.select(grouped).order_by(*_order(grouped.c, group_by)).limit(query.limit + 1).offset(query.offset)
+    )
 
 
 def _from_calls(query: UsageQuery, group_by: Sequence[Dimension]) -> sa.Select[Any]:
-    groups = [_OF_CALLS[dimension]() for dimension in group_by]
-    filters = [_OF_CALLS[dimension]().in_(values) for dimension, values in query.filters.items()]
-    ranks = list[_Column]()
-    for name, column in _RANKED.items():
-        # A rank by its value, those without a value last, and the number of values: both within the group.
-        rank = sa.func.row_number().over(partition_by=groups or None, order_by=column.asc().nulls_last())
-        number = sa.func.count(column).over(partition_by=groups or None)
-        ranks += [column.label(name), rank.label(f"{name}_rank"), number.label(f"{name}_count")]
     columns: list[_Column] = [
-        *(group.label(_name(number)) for number, group in enumerate(groups)),
+        *_groups_of_calls(group_by),
         *(column.label(name) for name, column in _SUMS_OF_CALLS.items()),
         sa.literal_column("0").label("is_day"),
-        *ranks,
     ]
-    within = _within(CALLS.c.time_us, query.start_us, query.end_us)
-    return sa.select(*columns).where(within, *filters)
+    return sa.select(*columns).where(*_conditions_of_calls(query))
 
 
 def _from_days(query: UsageQuery, group_by: Sequence[Dimension]) -> sa.Select[Any]:
-    filters = [_OF_DAYS[dimension].in_(values) for dimension, values in query.filters.items()]
     columns: list[_Column] = [
-        *(_OF_DAYS[dimension].label(_name(number)) for number, dimension in enumerate(group_by)),
+        *(_OF_DAYS[dimension].label(name) for dimension, name in _named(group_by)),
         *(DAYS.c[name] for name in SUMS),
         sa.literal_column("1").label("is_day"),
     ]
-    for name in _RANKED:
-        columns += [
-            sa.cast(sa.null(), sa.BigInteger).label(f"{name}{part}") for part in ("", "_rank", "_count")
-        ]
-    within = _within(DAYS.c.day_us, query.start_us, query.end_us)
-    return sa.select(*columns).where(within, *filters)
+    filters = [_OF_DAYS[dimension].in_(values) for dimension, values in query.filters.items()]
+    return sa.select(*columns).where(_within(DAYS.c.day_us, query.start_us, query.end_us), *filters)
 
 
-def _percentile(columns: _Columns, ranked: str, percent: int) -> sa.Label[Any]:
-    """Return the value at the nearest rank: the smallest one that `percent` of the values do not exceed."""
-    rank, number, value = columns[f"{ranked}_rank"], columns[f"{ranked}_count"], columns[ranked]
-    nearest = (number * sa.literal_column(str(percent)) + 99) // 100
-    found = sa.func.max(sa.case((rank == nearest, value)))
-    return sa.case((sa.func.max(columns.is_day) == 0, found)).label(f"{ranked}_p{percent}_us")
+def _percentiles(query: UsageQuery, group_by: Sequence[Dimension], ranked: str) -> sa.Select[Any]:
+    """Return the value at the nearest rank: the smallest one that enough values do not exceed.
+
+    The quotient of two counts is rounded like the literal, so that equal ones are equal.
+    """
+    value = _RANKED[ranked]
+    groups = _groups_of_calls(group_by)
+    share = sa.func.cume_dist().over(partition_by=[group.element for group in groups] or None, order_by=value)
+    conditions = [*_conditions_of_calls(query), value.is_not(None)]
+    ranks = sa.select(*groups, value.label("value"), share.label("share")).where(*conditions).subquery()
+    found = [
+        sa.func.min(sa.case((ranks.c.share >= sa.literal_column(f"{percent / 100}"), ranks.c.value))).label(
+            f"p{percent}"
+        )
+        for percent in PERCENTILES
+    ]
+    names = [ranks.c[name] for name in _names(group_by)]
+    columns: list[_Column] = [*names, *found]
+    statement = sa.select(*columns)
+    return statement.group_by(*names) if names else statement
 
 
-def _ordered(statement: sa.Select[Any], group_by: Sequence[Dimension]) -> sa.Select[Any]:
+def _order(columns: _Columns, group_by: Sequence[Dimension]) -> list[_Column]:
     """Order by time, then by falling cost, then by the values."""
-    names = [_name(number) for number in range(len(group_by))]
-    times = [sa.text(name) for name, one in zip(names, group_by, strict=True) if one in TIMES]
-    others = [sa.text(name) for name, one in zip(names, group_by, strict=True) if one not in TIMES]
-    return statement.order_by(*times, sa.text("cost_nano_usd DESC"), *others)
+    if not group_by:
+        return []
+    times = [columns[name] for dimension, name in _named(group_by) if dimension in TIMES]
+    others = [columns[name] for dimension, name in _named(group_by) if dimension not in TIMES]
+    return [*times, columns["cost_nano_usd"].desc(), *others]
+
+
+def _groups_of_calls(group_by: Sequence[Dimension]) -> list[sa.Label[Any]]:
+    return [_OF_CALLS[dimension]().label(name) for dimension, name in _named(group_by)]
+
+
+def _conditions_of_calls(query: UsageQuery) -> list[_Column]:
+    filters = [_OF_CALLS[dimension]().in_(values) for dimension, values in query.filters.items()]
+    return [_within(CALLS.c.time_us, query.start_us, query.end_us), *filters]
 
 
 def _within(column: _Column, start_us: int, end_us: int) -> _Column:
     return sa.and_(column >= start_us, column < end_us)
 
 
-def _name(number: int) -> str:
-    return f"group_{number}"
+def _named(group_by: Sequence[Dimension]) -> Iterator[tuple[Dimension, str]]:
+    return zip(group_by, _names(group_by), strict=True)
+
+
+def _names(group_by: Sequence[Dimension]) -> list[str]:
+    return [f"group_{number}" for number in range(len(group_by))]
 
 
 def _sums(row: sa.RowMapping) -> UsageSums:
     """Return the sums of a row. PostgreSQL adds BIGINTs to a NUMERIC, hence `int`."""
-    percentiles = {
-        f"{ranked}_p{percent}_us": row[f"{ranked}_p{percent}_us"]
-        for ranked in _RANKED
-        for percent in PERCENTILES
-    }
-    return UsageSums(**{name: int(row[name]) for name in SUMS}, **percentiles)
+    names = [f"{ranked}_p{percent}_us" for ranked in _RANKED for percent in PERCENTILES]
+    return UsageSums(**{name: int(row[name]) for name in SUMS}, **{name: row[name] for name in names})

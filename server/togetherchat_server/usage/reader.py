@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar, final
+from contextlib import suppress
+from typing import Final, Protocol, TypeVar, final, runtime_checkable
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -19,8 +20,10 @@ from togetherchat_server.usage.queries import read_cost_by_tenant, read_report
 from togetherchat_server.usage.report import UsageQuery, UsageReport
 from togetherchat_server.usage.row import LedgerRow
 from togetherchat_server.usage.rows import insert_rows
+from togetherchat_server.usage.spill import storable
 
-TIMEOUT_S: Final = 10.0
+TIMEOUT_S: Final = 20.0
+"""Less than the 30 s that clients wait by default. SQLite needs some 20 s for a million calls."""
 QUERIES_MAX: Final = 2
 """Queries at the same time. More wait, within the timeout."""
 _CHECK_EVERY: Final = 10_000
@@ -29,6 +32,13 @@ _CHECK_EVERY: Final = 10_000
 Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class _Cancellable(Protocol):
+    """A connection of psycopg, whose query another thread can end."""
+
+    def cancel(self) -> None: ...
 
 
 @final
@@ -60,7 +70,7 @@ class DatabaseReader:
         """
         number, now_us = 0, int(self._wall_clock() * 1e6)
         for start in range(0, len(rows), BATCH_ROWS):
-            part = rows[start : start + BATCH_ROWS]
+            part = [storable(row) for row in rows[start : start + BATCH_ROWS]]
             number += await self._run(
                 self._writing_engine,
                 lambda connection, part=part: insert_rows(connection, part, now_us=now_us),
@@ -73,8 +83,9 @@ class DatabaseReader:
         self._writing_engine.dispose()
 
     async def _run(self, engine: sa.Engine, work: Callable[[sa.Connection], Result]) -> Result:
-        """Run the work in a thread and a transaction. A query of SQLite ends when nobody waits for it."""
+        """Run the work in a thread and a transaction. The query ends when nobody waits for it."""
         abandoned = threading.Event()
+        running = list[_Cancellable]()
         deadline_s = time.monotonic() + self._timeout_s
 
         def expired() -> bool:
@@ -85,8 +96,13 @@ class DatabaseReader:
                 raw = connection.connection.dbapi_connection
                 if isinstance(raw, sqlite3.Connection):
                     raw.set_progress_handler(expired, _CHECK_EVERY)
-                with connection.begin():
-                    return work(connection)
+                elif isinstance(raw, _Cancellable):
+                    running.append(raw)
+                try:
+                    with connection.begin():
+                        return work(connection)
+                finally:
+                    running.clear()
 
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -98,3 +114,11 @@ class DatabaseReader:
             ) from problem
         finally:
             abandoned.set()
+            for raw in running:
+                # A request of its own to the server, for which nobody waits.
+                threading.Thread(target=_cancel, args=(raw,), daemon=True).start()
+
+
+def _cancel(raw: _Cancellable) -> None:
+    with suppress(Exception):  # the connection may be closed already, or the server away
+        raw.cancel()

@@ -1,14 +1,17 @@
 """Inserts rows into the ledger. A row that is there already is left as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from togetherchat_server.usage.row import LedgerRow
 from togetherchat_server.usage.schema import CALLS, TEXT, call_values
 
+REJECTED: Final = (exc.DataError, exc.IntegrityError, OverflowError, UnicodeError)
+"""Errors of a row."""
 _COUNTED: Final = {"preserve_rowcount": True}
 _NAMES: Final = tuple(column.name for column in CALLS.columns)
 
@@ -22,6 +25,29 @@ def insert_rows(connection: sa.Connection, rows: Sequence[LedgerRow], *, now_us:
         columns = {name: [one[name] for one in values] for name in _NAMES}
         return connection.execute(_INSERT_ARRAYS, columns, execution_options=_COUNTED).rowcount
     return connection.execute(_INSERT_EACH, values, execution_options=_COUNTED).rowcount
+
+
+def insert_possible_rows(
+    connection: sa.Connection, rows: Sequence[LedgerRow], *, now_us: int
+) -> dict[str, str]:
+    """Insert rows in transactions of their own. Return the errors of rows that no retry helps, by id."""
+    try:
+        with connection.begin():
+            insert_rows(connection, rows, now_us=now_us)
+    except REJECTED:
+        return dict(_insert_one_by_one(connection, rows, now_us))
+    return {}
+
+
+def _insert_one_by_one(
+    connection: sa.Connection, rows: Sequence[LedgerRow], now_us: int
+) -> Iterator[tuple[str, str]]:
+    for row in rows:
+        try:
+            with connection.begin():
+                insert_rows(connection, [row], now_us=now_us)
+        except REJECTED as problem:
+            yield row.id, type(problem).__name__
 
 
 def _insert_arrays() -> sa.Insert:

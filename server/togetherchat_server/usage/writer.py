@@ -11,20 +11,16 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, final
 
-import sqlalchemy as sa
-from sqlalchemy import exc
-
 from togetherchat_server.telemetry.call_record import CallRecord
 from togetherchat_server.usage.backlog import BATCH_ROWS, Backlog, RowGroup
-from togetherchat_server.usage.database import UsageDatabase, describe, version_problem
-from togetherchat_server.usage.migrate import SchemaState, schema_state
+from togetherchat_server.usage.checked_connection import CheckedConnection, WrongSchemaError
+from togetherchat_server.usage.database import UsageDatabase, describe
 from togetherchat_server.usage.retention import EXPIRY_EVERY_S, expire_rows
-from togetherchat_server.usage.row import LedgerRow, ledger_row
-from togetherchat_server.usage.rows import insert_rows
+from togetherchat_server.usage.row import ledger_row
+from togetherchat_server.usage.rows import insert_possible_rows
 from togetherchat_server.usage.spill_folder import SpillFolder
 
 INTAKE_S: Final = 0.2
@@ -39,9 +35,6 @@ FLUSH_S: Final = 2.0
 """At the end of the process, until rows are left to the next one."""
 STOP_S: Final = 4.0
 """Until the process ends although the database has not answered."""
-
-REJECTED: Final = (exc.DataError, exc.IntegrityError, OverflowError, UnicodeError)
-"""Errors of a row that no retry helps."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,17 +60,19 @@ class UsageWriter:
         *,
         retention_days: int,
     ) -> None:
-        self._database = database
-        self._engine = database.writer()
+        self._connection = CheckedConnection(database)
         self._folder = folder
         self._environment = environment
         self._retention_days = retention_days
         self._backlog = Backlog(folder, clock=environment.clock)
         self._queue = deque[CallRecord]()
+        self._closed = False
         self._recorded = 0
         self._overflowed = 0
-        self._connection: sa.Connection | None = None
-        self._checked = False
+        self._queued_since_s: float | None = None
+        """When the oldest record of the queue came, at the earliest."""
+        self._taken_since_s: float | None = None
+        """The same of the records that are on their way from the queue to the backlog."""
         self._problem = ""
         self._retry_at_s = float("-inf")
         self._probe_at_s = float("-inf")
@@ -127,7 +122,9 @@ class UsageWriter:
 
     def lag_s(self) -> float:
         """Return the age of the oldest row that is not in the database."""
-        return self._backlog.oldest_age_s()
+        since_s = min((one for one in (self._queued_since_s, self._taken_since_s) if one), default=None)
+        in_memory_s = 0.0 if since_s is None else self._environment.clock() - since_s
+        return max(in_memory_s, self._backlog.oldest_age_s())
 
     def record(self, record: CallRecord) -> None:
         """Take a finished call: the sink of call records. Never waits, never raises.
@@ -136,6 +133,9 @@ class UsageWriter:
         """
         if not record.metered:
             return
+        if self._closed:
+            self._overflowed += 1
+            return
         self._recorded += 1
         if self._folder is not None:
             self._folder.counts.set_recorded(self._recorded)
@@ -143,6 +143,8 @@ class UsageWriter:
             self._overflowed += 1
             return
         self._queue.append(record)
+        if self._queued_since_s is None:
+            self._queued_since_s = self._environment.clock()
 
     def start(self) -> None:
         """Start the threads."""
@@ -152,6 +154,7 @@ class UsageWriter:
 
     async def aclose(self) -> None:
         """Write what waits, for `FLUSH_S`; the rest stays in files for the next process."""
+        self._closed = True
         intake, writer = self._threads
         if intake.ident is not None:
             self._stop_intake.set()
@@ -160,6 +163,7 @@ class UsageWriter:
             self._stop_writing.set()
             self._ready.set()
             await asyncio.to_thread(writer.join, STOP_S)
+        self._backlog.close()
         left = self._backlog.rows
         if left and self._folder is None:
             _log.error("usage ledger: the database is unavailable, and %d rows in memory are lost", left)
@@ -172,14 +176,22 @@ class UsageWriter:
         stopping = False
         while not stopping:
             stopping = self._stop_intake.wait(INTAKE_S)
+            self._taken_since_s, self._queued_since_s = self._queued_since_s, None
             records = [self._queue.popleft() for _ in range(len(self._queue))]
-            if records:
-                self._backlog.add([ledger_row(record) for record in records])
+            self._take(records)
+            self._taken_since_s = None
             if self._folder is not None:
                 self._folder.counts.set_dropped(self.full)
                 self._folder.counts.set_in_flight(self._environment.in_flight())
             if self._backlog.rows >= BATCH_ROWS:
                 self._ready.set()
+
+    def _take(self, records: list[CallRecord]) -> None:
+        try:
+            self._backlog.add([ledger_row(record) for record in records])
+        except Exception:  # noqa: BLE001  the thread must live, whatever a record has
+            self._backlog.dropped += len(records)
+            _log.exception("usage ledger: %d rows are lost", len(records))
 
     def _run_writer(self) -> None:
         stopping = False
@@ -190,10 +202,11 @@ class UsageWriter:
             self._adopt()
             try:
                 self._write(stopping=stopping)
+            except WrongSchemaError as problem:
+                self._failed(str(problem), wrong_schema=True)
             except Exception as problem:  # noqa: BLE001  a driver may raise anything; the thread must live
                 self._failed(describe(problem))
-        self._disconnect()
-        self._engine.dispose()
+        self._connection.close()
 
     def _write(self, *, stopping: bool) -> None:
         """Write what waits, and delete what is old."""
@@ -205,53 +218,25 @@ class UsageWriter:
             self._backlog.remove(group)
             self._recovered()
         if not stopping and (self._problem or clock() >= self._probe_at_s):
-            self._probe()
+            self._connection.probe()
+            self._probe_at_s = clock() + PROBE_EVERY_S
+            self._recovered()
         if not stopping and clock() >= self._expire_at_s:
             self._expire()
 
     def _insert(self, group: RowGroup) -> None:
-        rows = group.rows or []
-        connection = self._connect()
-        try:
-            with connection.begin():
-                insert_rows(connection, rows, now_us=self._now_us())
-        except REJECTED:
-            rows = [row for row in rows if self._insert_one(connection, row)]
-        self.written += len(rows)
+        rows, connection = group.rows or [], self._connection.get()
+        rejected = insert_possible_rows(connection, rows, now_us=self._now_us())
+        self.written += len(rows) - len(rejected)
+        self.rejected += len(rejected)
+        for row_id, name in rejected.items():
+            _log.error("usage ledger: the row %s cannot be stored: %s", row_id, name)
         if group.number and self._folder is not None:
             self._handled += group.count
             self._folder.counts.set_handled(self._handled, through=group.number)
 
-    def _insert_one(self, connection: sa.Connection, row: LedgerRow) -> bool:
-        try:
-            with connection.begin():
-                insert_rows(connection, [row], now_us=self._now_us())
-        except REJECTED as problem:
-            self.rejected += 1
-            _log.error("usage ledger: the row %s cannot be stored: %s", row.id, type(problem).__name__)
-            return False
-        return True
-
-    def _connect(self) -> sa.Connection:
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        if not self._checked:
-            with self._connection.begin():
-                state = schema_state(self._connection)
-            if state is not SchemaState.CURRENT:
-                raise _WrongSchemaError(state)
-            self._checked = True
-        return self._connection
-
-    def _probe(self) -> None:
-        connection = self._connect()
-        with connection.begin():
-            connection.execute(sa.select(sa.literal(1)))
-        self._probe_at_s = self._environment.clock() + PROBE_EVERY_S
-        self._recovered()
-
     def _expire(self) -> None:
-        connection, clock = self._connect(), self._environment.clock
+        connection, clock = self._connection.get(), self._environment.clock
         until_s = clock() + WRITE_EVERY_S / 2
         while clock() < until_s:
             with connection.begin():
@@ -280,10 +265,11 @@ class UsageWriter:
         except OSError as problem:
             _log.warning("usage ledger: cannot take over files of rows: %s", problem.strerror)
 
-    def _failed(self, problem: str) -> None:
-        self._disconnect()
+    def _failed(self, problem: str, *, wrong_schema: bool = False) -> None:
+        """Log the first failure of an outage, and what an operator must do before it can end."""
+        self._connection.drop()
         self._retry_at_s = self._environment.clock() + RETRY_EVERY_S
-        if not self._problem:
+        if not self._problem or (wrong_schema and problem != self._problem):
             place = "files" if self._folder is not None else "memory"
             _log.warning("usage ledger: the database is unavailable (%s): rows wait in %s", problem, place)
         self._problem = problem
@@ -293,20 +279,5 @@ class UsageWriter:
             _log.warning("usage ledger: the database is available again; %d rows wait", self._backlog.rows)
             self._problem = ""
 
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            with suppress(exc.SQLAlchemyError):
-                self._connection.invalidate()
-            with suppress(exc.SQLAlchemyError):
-                self._connection.close()
-            self._connection = None
-
     def _now_us(self) -> int:
         return int(self._environment.wall_clock() * 1e6)
-
-
-class _WrongSchemaError(Exception):
-    """The tables are those of another version."""
-
-    def __init__(self, state: SchemaState) -> None:
-        super().__init__(version_problem(state))

@@ -50,16 +50,53 @@ async def test_a_proxy_that_never_answers_watch_delays_no_call():
     assert [] == health.watches
 
 
-async def test_with_health_checking_a_call_waits_for_the_watch():
-    """This is why health checking is off by default: gRPC holds the call back until its deadline."""
-    scripted, health = hello(), Health(silent=True)
+async def test_with_health_checking_a_silent_proxy_delays_no_call_for_long():
+    """The service config's deadline is ten minutes. The wait of a second counts against the deadline."""
+    health = Health(silent=True)
+    scripted = hello()
     async with (
         serving(scripted, health=health) as target,
+        connect_async(target, health_checking=True) as client,
+    ):
+        both = await asyncio.gather(client.complete(MODEL, "Hi"), client.complete(MODEL, "Hi"))
+        both.append(await client.complete(MODEL, "Hi"))
+    assert ["Hello."] * 3 == [text_of(response) for response in both]
+    assert 1 == len(health.watches)
+    assert 599.5 > scripted.seen[0].seconds_left
+
+
+async def test_with_health_checking_a_silent_proxy_delays_no_blocking_call_for_long():
+    """The same for the blocking client."""
+    health = Health(silent=True)
+
+    def call(target):
+        with connect(target, health_checking=True) as client:
+            return [text_of(client.complete(MODEL, "Hi")) for _ in range(2)]
+
+    async with serving(hello(), health=health) as target:
+        assert ["Hello."] * 2 == await asyncio.to_thread(call, target)
+    assert 1 == len(health.watches)
+
+
+async def test_with_health_checking_the_deadline_of_a_call_is_kept():
+    """A call with a deadline shorter than the wait for the watch ends with that deadline."""
+    async with (
+        serving(
+            ScriptedService(Complete=[[asyncio.Event(), response_of("")]]), health=Health(silent=True)
+        ) as target,
         connect_async(target, timeout_s=SHORT_S, health_checking=True) as client,
     ):
         with pytest.raises(Exception, match="DEADLINE_EXCEEDED"):
             await client.complete(MODEL, "Hi")
-    assert ([], 1) == (scripted.seen, len(health.watches))
+
+
+@pytest.mark.parametrize("keys", [{"key": "tc_1"}, {"upstream_key": "up_1"}])
+def test_health_checking_with_a_key_needs_tls(keys):
+    """A gateway that wants a key on every call would reject the watch, and no call would succeed."""
+    with pytest.raises(ValueError, match="sends no key with its health watch over plaintext"):
+        connect("localhost:1", health_checking=True, **keys)
+    connect("localhost:1", **keys).close()
+    connect("localhost:1", health_checking=True).close()
 
 
 @pytest.mark.parametrize("health_checking", [True, False])

@@ -1,6 +1,7 @@
 """HTTP while the service drains: calls in flight may finish, and no new connection is accepted."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -10,6 +11,7 @@ from support.http_client import raw_caller, request_body, running_http
 from support.scripted_upstream import ScriptedUpstream, always
 from support.upstream_script import Pause, Send, Stall, json_response, sse_event, sse_head
 from support.waiting import eventually
+from togetherchat_server.runtime import app as app_module
 
 DELTA = sse_event(openai.chunk("Hel"))
 
@@ -30,6 +32,39 @@ async def test_a_call_in_flight_may_finish():
         await stopping
 
     assert (200, "Hi") == (response.status_code, response.json()["choices"][0]["message"]["content"])
+
+
+@pytest.mark.parametrize("calls_before", [0, 1])
+async def test_a_request_that_crosses_the_stop_is_served(monkeypatch, calls_before):
+    """A proxy sends it on an idle connection. The response announces that the connection closes."""
+    monkeypatch.setattr(app_module, "GOAWAY_SETTLE_S", 20)
+    stop_now = asyncio.Event()
+    async with (
+        ScriptedUpstream(always(json_response(200, openai.completion()))) as upstream,
+        running_http(upstream.base_url) as service,
+        raw_caller(service.address) as caller,
+    ):
+        await eventually(lambda: service.app.http_server.connections == 1)
+        for _ in range(calls_before):
+            await caller.post(request_body())
+            await caller.read_response()
+        stopping = asyncio.ensure_future(service.app.app.stop(stop_now=stop_now))
+        await refused(service.address)
+        await caller.post(request_body())
+        response = await caller.read_to_end()
+        stop_now.set()
+        await stopping
+
+    assert response.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nconnection: close\r\n" in response
+
+
+async def refused(address):
+    """Wait until the service accepts no more connections."""
+    with suppress(ConnectionRefusedError):
+        while True:
+            async with raw_caller(address):
+                pass
 
 
 async def test_idle_connections_are_closed_and_new_ones_refused():

@@ -87,7 +87,7 @@ INVALID_REQUESTS = [
     (request_body(n=2**40), {}, 400, "invalid_request", "n"),
     (request_body(seed=2**64), {}, 400, "invalid_request", "seed"),
     (request_body(top_logprobs=2), {}, 400, "invalid_request", "top_logprobs"),
-    (request_body(functions=[{"name": "f"}]), {}, 400, "invalid_request", "functions"),
+    (request_body(function_call="auto"), {}, 400, "invalid_request", "function_call"),
     (request_body(modalities=["audio"]), {}, 400, "invalid_request", "modalities"),
     (request_body(max_tokens=1, max_completion_tokens=2), {}, 400, "invalid_request", "max_completion_tokens"),
     (request_body(new_thing=10.0**308, other=[1]), {"x-provider": "openai"}, 400, "unknown_provider", "x-provider"),

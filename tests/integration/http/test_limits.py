@@ -159,12 +159,10 @@ async def test_connections_beyond_the_bound_are_closed_if_all_others_have_reques
 
 
 async def test_an_idle_connection_is_closed():
-    """The connection is closed in order after the idle timeout."""
-    async with running_http() as service:
-        limited(service, idle_s=0.0)
-        async with raw_caller(service.address) as caller:
-            await caller.send(head(method="GET", path="/nothing"))
-            assert (await caller.read_to_end()).startswith(b"HTTP/1.1 404 ")
+    """The connection is closed in order after `--http-idle-timeout-s`."""
+    async with running_http(http_idle_timeout_s=0.001) as service, raw_caller(service.address) as caller:
+        await caller.send(head(method="GET", path="/nothing"))
+        assert (await caller.read_to_end()).startswith(b"HTTP/1.1 404 ")
 
 
 async def test_a_request_is_read_before_its_call_is_queued():

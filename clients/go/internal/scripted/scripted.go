@@ -34,6 +34,8 @@ type Service struct {
 	) (*togetherchatv1.ListModelsResponse, error)
 	// NotServing makes the health service report NOT_SERVING.
 	NotServing bool
+	// Watch is called before each health watch. A watch for which it returns an error ends with that error.
+	Watch func(context.Context) error
 	// TLS is the TLS configuration; nil means plaintext.
 	TLS *tls.Config
 }
@@ -71,9 +73,27 @@ func (s *Service) start(at string) (target string, stop func()) {
 	}
 	state := health.NewServer()
 	state.SetServingStatus(togetherchatv1.ChatService_ServiceDesc.ServiceName, serving)
-	grpc_health_v1.RegisterHealthServer(server, state)
+	grpc_health_v1.RegisterHealthServer(server, &watched{Server: state, before: s.Watch})
 	go func() { _ = server.Serve(listener) }()
 	return listener.Addr().String(), server.Stop
+}
+
+// watched is a health service whose watches may be held back or rejected.
+type watched struct {
+	*health.Server
+	before func(context.Context) error
+}
+
+// Watch implements HealthServer.
+func (w *watched) Watch(
+	request *grpc_health_v1.HealthCheckRequest, stream grpc_health_v1.Health_WatchServer,
+) error {
+	if w.before != nil {
+		if err := w.before(stream.Context()); err != nil {
+			return err
+		}
+	}
+	return w.Server.Watch(request, stream)
 }
 
 // Complete implements ChatServiceServer.

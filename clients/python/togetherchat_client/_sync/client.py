@@ -5,7 +5,7 @@ import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import Self, Unpack
 
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
@@ -24,10 +24,6 @@ from togetherchat_client.requests import (
     list_request,
 )
 from togetherchat_client.usage_requests import UsageFields, usage_request
-
-if TYPE_CHECKING:
-    from togetherchat.v1.chat_service_pb2_grpc import ChatServiceStub
-    from togetherchat.v1.usage_service_pb2_grpc import UsageServiceStub
 
 
 def connect(  # noqa: PLR0913  keyword arguments that callers need
@@ -55,8 +51,8 @@ def connect(  # noqa: PLR0913  keyword arguments that callers need
             completion, 30 s for models and usage.
         tls: True, False or options. Default: plaintext to this machine, TLS to any other.
         retries: False disables gRPC's retries.
-        health_checking: True sends no calls to a server that reports NOT_SERVING. Every call then waits
-            until the server has answered a health watch.
+        health_checking: True sends no calls to a server that reports NOT_SERVING. A server or proxy that
+            does not answer the health watch within a second counts as healthy.
         wait_for_ready: True makes calls wait until their deadline for a server that is not up yet,
             instead of failing at once.
         max_reconnect_backoff_s: the longest time between two attempts to connect.
@@ -90,14 +86,6 @@ class Client:
     def __init__(self, config: ChannelConfig) -> None:
         self._config = config
         self._channels = Channels(config)
-
-    @property
-    def _stub(self) -> "ChatServiceStub":
-        return self._channels.opened().chat
-
-    @property
-    def _usage_stub(self) -> "UsageServiceStub":
-        return self._channels.opened().usage
 
     def __enter__(self) -> Self:
         return self
@@ -146,16 +134,14 @@ class Client:
         """
         request = complete_request(model, messages, **fields)
         request_id = request_id or _new_request_id()
-        call = self._stub.Complete.future(
-            request,
-            **self._config.call_arguments(
-                "Complete",
-                request_id=request_id,
-                timeout_s=timeout_s,
-                metadata=metadata,
-                wait_for_ready=wait_for_ready,
-            ),
+        arguments = self._config.call_arguments(
+            "Complete",
+            request_id=request_id,
+            timeout_s=timeout_s,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
         )
+        call = self._channels.opened(arguments).chat.Complete.future(request, **arguments)
         return unary(call, request_id=request_id, on_info=on_info)
 
     @contextmanager
@@ -177,16 +163,14 @@ class Client:
         """
         request = complete_request(model, messages, **fields)
         request_id = request_id or _new_request_id()
-        call = self._stub.StreamComplete(
-            request,
-            **self._config.call_arguments(
-                "StreamComplete",
-                request_id=request_id,
-                timeout_s=timeout_s,
-                metadata=metadata,
-                wait_for_ready=wait_for_ready,
-            ),
+        arguments = self._config.call_arguments(
+            "StreamComplete",
+            request_id=request_id,
+            timeout_s=timeout_s,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
         )
+        call = self._channels.opened(arguments).chat.StreamComplete(request, **arguments)
         stream = CompletionStream(call, request_id=request_id, on_info=on_info)
         try:
             yield stream
@@ -251,15 +235,15 @@ class Client:
     ) -> service.ListModelsResponse:
         """One page: the first, or the page at `page_token`, the `next_page_token` of the previous page."""
         request_id = request_id or _new_request_id()
-        call = self._stub.ListModels.future(
-            list_request(page_token, **filters),
-            **self._config.call_arguments(
-                "ListModels",
-                request_id=request_id,
-                timeout_s=timeout_s,
-                metadata=metadata,
-                wait_for_ready=wait_for_ready,
-            ),
+        arguments = self._config.call_arguments(
+            "ListModels",
+            request_id=request_id,
+            timeout_s=timeout_s,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
+        )
+        call = self._channels.opened(arguments).chat.ListModels.future(
+            list_request(page_token, **filters), **arguments
         )
         return unary(call, request_id=request_id, on_info=on_info)
 
@@ -279,15 +263,15 @@ class Client:
             ModelNotFoundError: the service lists no such model; `resource_name` is `model_id`.
         """
         request_id = request_id or _new_request_id()
-        call = self._stub.GetModel.future(
-            service.GetModelRequest(id=model_id),
-            **self._config.call_arguments(
-                "GetModel",
-                request_id=request_id,
-                timeout_s=timeout_s,
-                metadata=metadata,
-                wait_for_ready=wait_for_ready,
-            ),
+        arguments = self._config.call_arguments(
+            "GetModel",
+            request_id=request_id,
+            timeout_s=timeout_s,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
+        )
+        call = self._channels.opened(arguments).chat.GetModel.future(
+            service.GetModelRequest(id=model_id), **arguments
         )
         return unary(call, request_id=request_id, on_info=on_info)
 
@@ -318,16 +302,14 @@ class Client:
         """
         request = usage_request(**fields)
         request_id = request_id or _new_request_id()
-        call = self._usage_stub.QueryUsage.future(
-            request,
-            **self._config.call_arguments(
-                "QueryUsage",
-                request_id=request_id,
-                timeout_s=timeout_s,
-                metadata=metadata,
-                wait_for_ready=wait_for_ready,
-            ),
+        arguments = self._config.call_arguments(
+            "QueryUsage",
+            request_id=request_id,
+            timeout_s=timeout_s,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
         )
+        call = self._channels.opened(arguments).usage.QueryUsage.future(request, **arguments)
         return unary(call, request_id=request_id, on_info=on_info)
 
     def list_quotas(
@@ -342,15 +324,15 @@ class Client:
     ) -> usage.ListQuotasResponse:
         """What is used, reserved and left of the limits of tenants. Empty: all that the key may see."""
         request_id = request_id or _new_request_id()
-        call = self._usage_stub.ListQuotas.future(
-            usage.ListQuotasRequest(tenants=tenants),
-            **self._config.call_arguments(
-                "ListQuotas",
-                request_id=request_id,
-                timeout_s=timeout_s,
-                metadata=metadata,
-                wait_for_ready=wait_for_ready,
-            ),
+        arguments = self._config.call_arguments(
+            "ListQuotas",
+            request_id=request_id,
+            timeout_s=timeout_s,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
+        )
+        call = self._channels.opened(arguments).usage.ListQuotas.future(
+            usage.ListQuotasRequest(tenants=tenants), **arguments
         )
         return unary(call, request_id=request_id, on_info=on_info)
 
@@ -366,15 +348,15 @@ class Client:
     ) -> usage.ResetQuotaResponse:
         """Forget the requests and tokens per minute of a tenant. The key needs the scope `admin`."""
         request_id = request_id or _new_request_id()
-        call = self._usage_stub.ResetQuota.future(
-            usage.ResetQuotaRequest(tenant=tenant),
-            **self._config.call_arguments(
-                "ResetQuota",
-                request_id=request_id,
-                timeout_s=timeout_s,
-                metadata=metadata,
-                wait_for_ready=wait_for_ready,
-            ),
+        arguments = self._config.call_arguments(
+            "ResetQuota",
+            request_id=request_id,
+            timeout_s=timeout_s,
+            metadata=metadata,
+            wait_for_ready=wait_for_ready,
+        )
+        call = self._channels.opened(arguments).usage.ResetQuota.future(
+            usage.ResetQuotaRequest(tenant=tenant), **arguments
         )
         return unary(call, request_id=request_id, on_info=on_info)
 

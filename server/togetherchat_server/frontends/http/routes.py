@@ -263,6 +263,8 @@ class HttpEnvironment:
     allowed_origins: Collection[str]
     trusted_proxies: TrustedProxies
     connections_max: int
+    idle_timeout_s: float
+    """Time without a request after which a connection is closed."""
     console_stats: ConsoleStats | None
     """The console's live metrics; None without a console."""
 
@@ -289,5 +291,7 @@ def create_http_server(*, sessions: Sessions, limits: HttpLimits, environment: H
         share_port=environment.share_port,
         certificates=environment.certificates,
         trusted_proxies=environment.trusted_proxies,
-        limits=ConnectionLimits(connections_max=environment.connections_max),
+        limits=ConnectionLimits(
+            idle_s=environment.idle_timeout_s, connections_max=environment.connections_max
+        ),
     )

@@ -106,8 +106,17 @@ class HttpServer:
             self._path = ""
 
     def stop_accepting(self) -> None:
-        """Stop listening, and close each connection after its request in flight."""
+        """Stop listening, and close each connection after its request in flight or its next one.
+
+        Idle connections stay open until `close_idle`: requests may be on their way. A proxy cannot send them
+        again, because it does not know whether they were worked on.
+        """
         self.stop_listening()
+        for connection in list(self._state.connections):
+            connection.close_after_response()
+
+    def close_idle(self) -> None:
+        """Close the connections without a request in flight."""
         for connection in list(self._state.connections):
             connection.shutdown()
 
@@ -122,7 +131,7 @@ class HttpServer:
     async def close(self) -> None:
         if self._date_timer is not None:
             self._date_timer.cancel()
-        self.stop_accepting()
+        self.stop_listening()
         for connection in list(self._state.connections):
             connection.abort()
         if self._state.tasks:

@@ -100,14 +100,15 @@ def _choice(position: int, choice: schema.ResponseChoice, completion_id: str) ->
 
 
 def _message(message: schema.ResponseMessage) -> chat.Message:
+    text = response_parts.text(message)
     reasoning, reasoning_field = response_parts.reasoning(message)
     return chat.Message(
         role=response_parts.role(message.role),
-        content=[chat.ContentPart(text=message.content)] if message.content else [],
-        tool_calls=_tool_calls(message.tool_calls or ()),
+        content=[chat.ContentPart(text=text)] if text else [],
+        tool_calls=_tool_calls(response_parts.tool_calls(message)),
         reasoning=reasoning,
         reasoning_field=reasoning_field,
-        refusal=message.refusal or "",
+        refusal=response_parts.refusal(message),
     )
 
 

@@ -6,7 +6,7 @@ part of the contract.
 
 import hashlib
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -65,13 +65,46 @@ def role(raw: str) -> chat.Role.ValueType:
     return ROLES.get(raw, chat.ROLE_ASSISTANT)
 
 
+def text(message: schema.ResponseMessage) -> str:
+    """Return the text of the content."""
+    content = message.content
+    if isinstance(content, list):
+        return "".join(part.text for part in content if isinstance(part, schema.TextPart))
+    return content or ""
+
+
+def refusal(message: schema.ResponseMessage) -> str:
+    """Return the refusal: the member of the message, else the parts of its content."""
+    content = message.content
+    if not message.refusal and isinstance(content, list):
+        return "".join(part.refusal for part in content if isinstance(part, schema.RefusalPart))
+    return message.refusal or ""
+
+
+def tool_calls(message: schema.ResponseMessage) -> Sequence[schema.ResponseToolCall]:
+    """Return the tool calls: the list, else the one call of OpenAI's format of 2023."""
+    if not message.tool_calls and message.function_call is not None:
+        return (schema.ResponseToolCall(function=message.function_call),)
+    return message.tool_calls or ()
+
+
 def reasoning(message: schema.ResponseMessage) -> tuple[str, "chat.ReasoningField.ValueType"]:
-    """Return the reasoning and the field that had it. Engines that fill both fields repeat the text."""
+    """Return the reasoning and the field that had it. Engines that fill both fields repeat the text.
+
+    Parts of the content count as the field `reasoning`.
+    """
     if message.reasoning:
         return message.reasoning, chat.REASONING_FIELD_REASONING
     if message.reasoning_content:
         return message.reasoning_content, chat.REASONING_FIELD_REASONING_CONTENT
+    if isinstance(message.content, list) and (thinking := _thinking(message.content)):
+        return thinking, chat.REASONING_FIELD_REASONING
     return "", chat.REASONING_FIELD_UNSPECIFIED
+
+
+def _thinking(parts: Iterable[schema.ContentPart]) -> str:
+    found = [part.thinking for part in parts if isinstance(part, schema.ThinkingPart)]
+    return "".join(each if isinstance(each, str) else "".join(part.text for part in each) for each in found)
 
 
 def create_time(created_s: int | None) -> Timestamp | None:

@@ -85,10 +85,6 @@ def _to_json(value: dict[str, object]) -> str:
     return pydantic_core.to_json(value).decode()
 
 
-def _joined(parts: list["TextPart"]) -> str:
-    return "".join(part.text for part in parts)
-
-
 def _uint64(value: object) -> int | None:
     """Read a seed: an integer, possibly beyond int64, or a float if JavaScript printed it.
 
@@ -190,10 +186,27 @@ OptionalWarnings = Annotated[list[ResponseWarning | str] | None, _OrDefault(None
 
 
 class TextPart(_SchemaModel):
-    """One part of a content that is a list. A part that is not text cannot be returned."""
+    """A text of a content that is a list. A part of another type than those here cannot be returned."""
 
     type: Literal["text"] = "text"
     text: str
+
+
+class ThinkingPart(_SchemaModel):
+    """Reasoning in a content that is a list: a text, or a list of texts as Mistral sends it."""
+
+    type: Literal["thinking"]
+    thinking: str | list[TextPart]
+
+
+class RefusalPart(_SchemaModel):
+    """A refusal in a content that is a list, in OpenAI's format."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+ContentPart = TextPart | ThinkingPart | RefusalPart
 
 
 class ResponseFunction(_SchemaModel):
@@ -215,14 +228,18 @@ class ResponseToolCall(_SchemaModel):
 
 
 class ResponseMessage(_SchemaModel):
-    """A message of the model, or in a stream a fragment of one. Some engines send content as a list."""
+    """A message of the model, or in a stream a fragment of one.
+
+    Some engines send content as a list, and some a tool call in OpenAI's format of 2023.
+    """
 
     role: Text = ""
-    content: Annotated[str, _OrOther(list[TextPart], _joined)] | None = None
+    content: Annotated[str | list[ContentPart] | None, Field(union_mode="left_to_right")] = None
     reasoning: str | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
     tool_calls: list[ResponseToolCall] | None = None
+    function_call: ResponseFunction | None = None
     token_id: Count = None
 
 
@@ -336,8 +353,8 @@ Response = TypeVar("Response", Completion, Chunk)
 # The members that lead to texts of the completion, and those texts. A unary response has whole texts;
 # only the tokens beside their log probabilities can be halves.
 _SPLIT_IN_CHUNKS: Final = frozenset(
-    {"choices", "delta", "content", "reasoning", "reasoning_content", "refusal"}
-    | {"tool_calls", "function", "arguments", "logprobs", "tokens", "token"}
+    {"choices", "delta", "content", "reasoning", "reasoning_content", "refusal", "text", "thinking"}
+    | {"tool_calls", "function_call", "function", "arguments", "logprobs", "tokens", "token"}
 )
 _SPLIT_IN_COMPLETIONS: Final = frozenset({"choices", "prompt", "logprobs", "tokens", "content", "token"})
 
@@ -419,8 +436,6 @@ def _with_halves(parsed: object, raw: object, members: frozenset[str]) -> object
     match parsed, raw:
         case str(), str():
             return raw
-        case str(), list():
-            return "".join(_text_of_part(part) for part in cast("list[object]", raw))
         case list(), list():
             pairs = zip(cast("list[object]", parsed), cast("list[object]", raw), strict=False)
             return [_with_halves(one, other, members) for one, other in pairs]
@@ -431,11 +446,6 @@ def _with_halves(parsed: object, raw: object, members: frozenset[str]) -> object
             return parsed
         case _:
             return parsed
-
-
-def _text_of_part(part: object) -> str:
-    text = cast("Mapping[str, object]", part).get("text") if isinstance(part, dict) else ""
-    return text if isinstance(text, str) else ""
 
 
 _ESCAPE = re.compile(

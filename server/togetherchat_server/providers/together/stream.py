@@ -176,11 +176,11 @@ class ChatStreamTranslator:
     def _feed_delta(self, index: int, choice: "_ChoiceState", delta: schema.ResponseMessage) -> str:
         """Translate one delta. Returns its text, which is the token of a log probability."""
         reasoning, reasoning_field = response_parts.reasoning(delta)
-        text, refusal = delta.content or "", delta.refusal
+        text, refusal = response_parts.text(delta), response_parts.refusal(delta)
         calls: list[ToolCallFragment] = []
-        if delta.tool_calls:
+        if fragments := response_parts.tool_calls(delta):
             make_id = partial(response_parts.tool_call_id, self._completion_id, index)
-            calls = choice.tool_calls.new_fragments(delta.tool_calls, make_id)
+            calls = choice.tool_calls.new_fragments(fragments, make_id)
         if reasoning or text or refusal or calls:
             self.deltas += 1
         choice.has_reasoning |= bool(reasoning)

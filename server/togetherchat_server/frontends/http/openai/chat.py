@@ -62,7 +62,9 @@ class ChatEndpoint:
         else:
             async with session.deadline(_client_timeout_s(exchange.headers)):
                 response = await session.complete(translated.request)
-                completed = completion(response, alternatives=translated.alternatives)
+                completed = completion(
+                    response, alternatives=translated.alternatives, functions=translated.functions
+                )
                 await http_call.respond(completed, _ignored_header(translated))
 
 
@@ -78,7 +80,11 @@ async def _read_large(body: bytes, session: Session) -> TranslatedRequest:
 
 async def _stream(translated: TranslatedRequest, http_call: HttpCall, heartbeat_s: float | None) -> None:
     exchange, session = http_call.exchange, http_call.session
-    encoder = ChunkEncoder(include_usage=translated.include_usage, alternatives=translated.alternatives)
+    encoder = ChunkEncoder(
+        include_usage=translated.include_usage,
+        alternatives=translated.alternatives,
+        functions=translated.functions,
+    )
 
     def headers() -> ResponseMetadata:
         return (*STREAM_HEADERS, *response_metadata(session.call), *_ignored_header(translated))

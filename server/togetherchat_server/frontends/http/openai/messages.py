@@ -2,11 +2,12 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat_server.frontends.http.openai import schema
+from togetherchat_server.frontends.http.openai.functions import as_tool_calls
 from togetherchat_server.frontends.http.openai.unsupported import (
     REJECTED_IN_MESSAGES,
     IgnoredMembers,
@@ -20,6 +21,7 @@ ROLES: Final[Mapping[str, chat.Role.ValueType]] = {
     "user": chat.ROLE_USER,
     "assistant": chat.ROLE_ASSISTANT,
     "tool": chat.ROLE_TOOL,
+    "function": chat.ROLE_TOOL,
 }
 
 
@@ -29,13 +31,12 @@ def to_message(source: schema.RequestMessage, ignored: IgnoredMembers) -> chat.M
     if isinstance(source.content, str):
         message.content.add().text = source.content
     elif source.content is not None:
-        message.content.extend([_part(part, ignored) for part in source.content])
+        _add_parts(message, source.content, ignored)
     if source.name is not None:
         message.name = source.name
     if source.tool_call_id is not None:
         message.tool_call_id = source.tool_call_id
-    if source.tool_calls:
-        message.tool_calls.extend([_tool_call(call, ignored) for call in source.tool_calls])
+    message.tool_calls.extend([_tool_call(call, ignored) for call in as_tool_calls(source, ignored)])
     if source.reasoning:
         message.reasoning = source.reasoning
         message.reasoning_field = chat.REASONING_FIELD_REASONING
@@ -48,6 +49,26 @@ def to_message(source: schema.RequestMessage, ignored: IgnoredMembers) -> chat.M
         reject_members(source.extra(), REJECTED_IN_MESSAGES, "messages[].")
         ignored.add_extra("messages[]", source)
     return message
+
+
+def _add_parts(
+    message: chat.Message, parts: Sequence[schema.RequestContentPart], ignored: IgnoredMembers
+) -> None:
+    """Add the parts of a content. The contract has fields of their own for reasoning and a refusal."""
+    for part in parts:
+        match part:
+            case schema.RequestContentPart(type="thinking", thinking=str(text)):
+                message.reasoning += text
+            case schema.RequestContentPart(type="thinking", thinking=list(texts)):
+                message.reasoning += "".join(each.text for each in texts)
+            case schema.RequestContentPart(type="refusal", refusal=str(text)):
+                message.refusal += text
+            case _:
+                message.content.append(_part(part, ignored))
+                continue
+        ignored.add_extra("messages[].content[]", part)
+    if message.reasoning:
+        message.reasoning_field = chat.REASONING_FIELD_REASONING
 
 
 def _part(part: schema.RequestContentPart, ignored: IgnoredMembers) -> chat.ContentPart:

@@ -17,7 +17,7 @@ from typing import Final, assert_never
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
-from togetherchat_server.frontends.http.openai import schema
+from togetherchat_server.frontends.http.openai import functions, schema
 from togetherchat_server.frontends.http.openai.messages import to_message
 from togetherchat_server.frontends.http.openai.unsupported import (
     IGNORED,
@@ -72,6 +72,8 @@ class TranslatedRequest:
     chunk that finishes the last choice."""
     alternatives: bool
     """Whether log probabilities include the tokens that were not chosen."""
+    functions: bool
+    """Whether the response has `function_call` in place of `tool_calls`."""
     ignored: tuple[str, ...]
     """The names of the ignored members."""
 
@@ -114,6 +116,7 @@ def translate(
         stream=bool(body.stream),
         include_usage=None if body.stream_options is None else body.stream_options.include_usage,
         alternatives=bool(body.top_logprobs) or not isinstance(body.logprobs, bool),
+        functions=bool(body.functions),
         ignored=ignored.names(),
     )
 
@@ -154,9 +157,12 @@ def _add_logprobs(request: service.CompleteRequest, body: schema.RequestBody) ->
 
 
 def _add_tools(request: service.CompleteRequest, body: schema.RequestBody, ignored: IgnoredMembers) -> None:
-    for tool in body.tools or ():
+    of_2023 = functions.as_tools(body)
+    for tool in of_2023 or body.tools or ():
         request.tools.append(_tool(tool, ignored))
-    choice = body.tool_choice
+    if of_2023 and not request.HasField("parallel_tool_calls"):
+        request.parallel_tool_calls = False  # the response has room for one call
+    choice = functions.as_tool_choice(body) if of_2023 else body.tool_choice
     if isinstance(choice, str):
         request.tool_choice.mode = TOOL_CHOICES[choice]
     elif choice is not None:

@@ -13,6 +13,8 @@ import orjson
 
 from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_server.frontends.http.openai.functions import FINISH_REASON as FUNCTION_CALL
+from togetherchat_server.frontends.http.openai.functions import from_tool_calls
 
 Json = dict[str, object]
 
@@ -31,14 +33,20 @@ REASONING_FIELDS: Final[Mapping[chat.ReasoningField.ValueType, str]] = {
 }
 
 
-def completion(response: service.CompleteResponse, *, alternatives: bool) -> bytes:
-    """Return the body. With `alternatives`, log probabilities include the tokens that were not chosen."""
+def completion(response: service.CompleteResponse, *, alternatives: bool, functions: bool = False) -> bytes:
+    """Return the body.
+
+    With `alternatives`, log probabilities include the tokens that were not chosen. With `functions`, a tool
+    call is a `function_call`.
+    """
     body: Json = {
         "id": response.id,
         "object": "chat.completion",
         "created": response.create_time.seconds,
         "model": response.model,
-        "choices": [_choice(choice, alternatives=alternatives) for choice in response.choices],
+        "choices": [
+            _choice(choice, alternatives=alternatives, functions=functions) for choice in response.choices
+        ],
     }
     if has_usage(response.usage):
         body["usage"] = usage(response.usage)
@@ -51,8 +59,10 @@ def completion(response: service.CompleteResponse, *, alternatives: bool) -> byt
     return orjson.dumps(body)
 
 
-def finish_reason(reason: chat.FinishReason.ValueType, raw: str) -> str:
+def finish_reason(reason: chat.FinishReason.ValueType, raw: str, *, functions: bool = False) -> str:
     """Return OpenAI's value, or the provider's own if there is none. Null would mean "not finished"."""
+    if functions and reason == chat.FINISH_REASON_TOOL_CALLS:
+        return FUNCTION_CALL
     return FINISH_REASONS.get(reason) or raw or "stop"
 
 
@@ -104,12 +114,12 @@ def tool_call(index: int, call: chat.ToolCall) -> Json:
     return {"index": index, "id": call.id, "type": "function", "function": function}
 
 
-def _choice(choice: chat.Choice, *, alternatives: bool) -> Json:
+def _choice(choice: chat.Choice, *, alternatives: bool, functions: bool) -> Json:
     body: Json = {
         "index": choice.index,
-        "message": _message(choice.message),
+        "message": _message(choice.message, functions=functions),
         "logprobs": None,
-        "finish_reason": finish_reason(choice.finish_reason, choice.finish_reason_raw),
+        "finish_reason": finish_reason(choice.finish_reason, choice.finish_reason_raw, functions=functions),
     }
     if choice.HasField("logprobs"):
         body["logprobs"] = logprobs(choice.logprobs.tokens, alternatives=alternatives)
@@ -118,7 +128,7 @@ def _choice(choice: chat.Choice, *, alternatives: bool) -> Json:
     return body
 
 
-def _message(message: chat.Message) -> Json:
+def _message(message: chat.Message, *, functions: bool) -> Json:
     texts = [part.text for part in message.content]
     body: Json = {
         "role": "assistant",
@@ -127,7 +137,9 @@ def _message(message: chat.Message) -> Json:
     }
     if message.reasoning:
         body[reasoning_field(message.reasoning_field)] = message.reasoning
-    if message.tool_calls:
+    if message.tool_calls and functions:
+        body["function_call"] = from_tool_calls(message.tool_calls)
+    elif message.tool_calls:
         body["tool_calls"] = [tool_call(index, call) for index, call in enumerate(message.tool_calls)]
     return body
 

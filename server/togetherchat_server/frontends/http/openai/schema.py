@@ -76,11 +76,22 @@ class RequestInputAudio(RequestObject):
     format: str
 
 
-class RequestContentPart(RequestObject):
-    """One part of a message's content. `type` names the member that holds it."""
+class RequestThinkingText(RequestObject):
+    """A text of the model's reasoning, in Mistral's format."""
 
-    type: Literal["text", "image_url", "video_url", "audio_url", "input_audio"]
+    text: str
+
+
+class RequestContentPart(RequestObject):
+    """One part of a message's content. `type` names the member that holds it.
+
+    A `thinking` part is the reasoning of an earlier completion, a `refusal` part its refusal.
+    """
+
+    type: Literal["text", "image_url", "video_url", "audio_url", "input_audio", "thinking", "refusal"]
     text: str | None = None
+    thinking: str | list[RequestThinkingText] | None = None
+    refusal: str | None = None
     image_url: RequestImageUrl | None = None
     video_url: RequestMediaUrl | None = None
     audio_url: RequestMediaUrl | None = None
@@ -114,10 +125,11 @@ ToolCalls = Annotated[
 class RequestMessage(RequestObject):
     """One message of the conversation."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Parts | None = None
     name: str | None = None
     tool_calls: ToolCalls | None = None
+    function_call: RequestFunctionCall | None = None
     tool_call_id: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
@@ -209,6 +221,8 @@ class RequestBody(RequestObject):
     logit_bias: Annotated[dict[str, Number | None], Field(max_length=LIMITS.logit_bias_max)] | None = None
     tools: Annotated[list[RequestTool], Field(max_length=LIMITS.tools_max)] | None = None
     tool_choice: Literal["auto", "none", "required"] | RequestNamedToolChoice | None = None
+    functions: Annotated[list[RequestFunction], Field(max_length=LIMITS.tools_max)] | None = None
+    function_call: Literal["auto", "none"] | RequestFunctionName | None = None
     response_format: RequestResponseFormat | None = None
     reasoning_effort: str | None = None
     reasoning: RequestReasoning | None = None

@@ -20,6 +20,7 @@ from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.call import EventBatch
 from togetherchat_server.domain.reasons import sanitise
+from togetherchat_server.frontends.http.openai.functions import from_fragments
 from togetherchat_server.frontends.http.openai.response import (
     Json,
     finish_reason,
@@ -39,13 +40,17 @@ _TEXT_END: Final = b'},"logprobs":null,"finish_reason":null}]'
 class ChunkEncoder:
     """Encodes one stream."""
 
-    def __init__(self, *, include_usage: bool | None, alternatives: bool) -> None:
-        """`include_usage`: True: usage in a chunk of its own; False: no usage; None: in the last choice."""
+    def __init__(self, *, include_usage: bool | None, alternatives: bool, functions: bool = False) -> None:
+        """`include_usage`: True: usage in a chunk of its own; False: no usage; None: in the last choice.
+
+        `functions`: a tool call is a `function_call`.
+        """
         self.completed = False
         """Whether the last event has been encoded; none follows."""
         self.usage: chat.Usage | None = None
         self._include_usage = include_usage
         self._alternatives = alternatives
+        self._functions = functions
         self._head = b""
         self._choices_head = b""
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
@@ -112,7 +117,10 @@ class ChunkEncoder:
             body[reasoning_field(delta.reasoning_field)] = delta.reasoning
         if delta.refusal:
             body["refusal"] = delta.refusal
-        if delta.tool_calls:
+        if self._functions:
+            function_call = from_fragments(delta.tool_calls)
+            body |= {} if function_call is None else {"function_call": function_call}
+        elif delta.tool_calls:
             body["tool_calls"] = [_tool_call_delta(fragment) for fragment in delta.tool_calls]
         token_logprobs = None
         if delta.HasField("logprobs"):
@@ -123,7 +131,7 @@ class ChunkEncoder:
         """Return the chunk of the choice that finished before this one, which then is not the last."""
         index = finished.choice_index
         delta: Json = {} if index in self._begun else {"role": "assistant", "content": ""}
-        reason = finish_reason(finished.finish_reason, finished.finish_reason_raw)
+        reason = finish_reason(finished.finish_reason, finished.finish_reason_raw, functions=self._functions)
         body: Json = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
         if finished.HasField("seed"):
             body["seed"] = finished.seed

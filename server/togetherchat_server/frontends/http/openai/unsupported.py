@@ -10,13 +10,10 @@ IGNORED: Final = frozenset({"metadata", "prediction", "safety_identifier", "serv
 
 REJECTED: Final[Mapping[str, str]] = {
     "audio": "this service only returns text",
-    "function_call": "use `tool_choice`",
-    "functions": "use `tools`",
     "web_search_options": "Together has no web search",
 }
 REJECTED_IN_MESSAGES: Final[Mapping[str, str]] = {
     "audio": "Together does not accept the audio of earlier completions",
-    "function_call": "use `tool_calls`",
     "prefix": "Together cannot continue a message",
 }
 """Name to the fix or the cause. A response without these members would not be the requested one."""

@@ -87,12 +87,16 @@ class Connection(asyncio.BufferedProtocol):
 
     # Called by the server.
 
+    def close_after_response(self) -> None:
+        """Close after the request in flight, or after the next one; its response announces the close."""
+        self._closes_after_response = True
+        if self._cycle is not None:
+            self._cycle.response.keep_alive = False
+
     def shutdown(self) -> None:
         """Close after the request in flight; immediately if there is none."""
         if self._state in RUNNING:
-            self._closes_after_response = True
-            if self._cycle is not None:
-                self._cycle.response.keep_alive = False
+            self.close_after_response()
         elif self._state is State.LINGERING:
             self._linger()
         elif self._state in {State.PROXY, State.IDLE, State.HEAD}:
@@ -197,6 +201,8 @@ class Connection(asyncio.BufferedProtocol):
         self._body = head.body
         self._state = State.RESPONDING if head.body is None else State.BODY
         self._cycle = cycle = Cycle(head, self.flow, self._listener)
+        if self._closes_after_response:
+            self.close_after_response()
         scope = request_scope(self._scope, head, {CONNECTION: self})
         self._task = task = self._loop.create_task(cycle.run(self._listener.application, scope))
         self._listener.tasks.add(task)
@@ -307,10 +313,10 @@ class Connection(asyncio.BufferedProtocol):
         self._timer.start(self._limits.linger_s)
 
     def _close(self) -> None:
-        """Close after the client has read the unsent bytes, or abort after `idle_s`."""
+        """Close after the client has read the unsent bytes, or abort after `close_s`."""
         self._state = State.CLOSING
         self._pipelined = b""
-        self._timer.start(self._limits.idle_s)
+        self._timer.start(self._limits.close_s)
         self._transport.close()
 
     def _on_timeout(self) -> None:

@@ -33,6 +33,8 @@ class ConnectionLimits:
     """Time until an idle connection closes. It is longer than the pools of common clients keep an idle
     connection: a server that closes first may do so while a request is on its way.
     """
+    close_s: float = 75.0
+    """Time for the client to read what is unsent when the connection closes."""
     connections_max: int = 4096
     """Open connections. For a further one, one without a request is closed."""
 
@@ -43,6 +45,10 @@ Rejection = Callable[[HTTPStatus, str], tuple[list[tuple[bytes, bytes]], bytes]]
 
 class OpenConnection(Protocol):
     """A connection, as the server uses it."""
+
+    def close_after_response(self) -> None:
+        """Close after the request in flight, or after the next one."""
+        ...
 
     def shutdown(self) -> None:
         """Close after the request in flight; immediately if there is none."""

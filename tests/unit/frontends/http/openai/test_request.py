@@ -253,7 +253,9 @@ def test_unknown_members_are_passed_through():
 @pytest.mark.parametrize(
     ("members", "field"),
     [
-        ({"functions": [{}]}, "functions"),
+        ({"functions": [{}]}, "functions[0].name"),
+        ({"functions": [{"name": "f"}], "tools": [{"function": {"name": "f"}}]}, "functions"),
+        ({"functions": [{"name": "f"}], "tool_choice": "auto"}, "functions"),
         ({"function_call": "auto"}, "function_call"),
         ({"web_search_options": {"a": 1}}, "web_search_options"),
         ({"audio": {"voice": "x"}}, "audio"),

@@ -252,6 +252,20 @@ async def test_an_idle_connection_is_closed_on_stop():
     assert ["/a"] == busy.application.begun
 
 
+@pytest.mark.parametrize("begun", [b"", GET[:-1]])
+async def test_a_stopping_listener_serves_one_more_request_of_each_connection(begun):
+    """The response has `connection: close`, and a further request is not served."""
+    fake = FakeConnection()
+    await fake.feed(begun)
+    fake.connection.close_after_response()
+    assert not fake.transport.over
+    await fake.feed(GET[len(begun) :] + GET)
+
+    assert b"connection: close\r\n" in fake.transport.written
+    assert fake.transport.over
+    assert ["/a"] == fake.application.begun
+
+
 @pytest.mark.parametrize(
     ("limits", "sent", "aborted"),
     [

@@ -27,15 +27,21 @@ final class CallerMetadata {
 
     /** Returns the metadata of a call. */
     Metadata of(CallSettings settings, String requestId) {
-        Metadata metadata = new Metadata();
+        Metadata metadata = keys();
         metadata.put(REQUEST_ID, requestId);
+        settings.metadata().forEach((name, value) -> metadata.put(key(name), value));
+        return metadata;
+    }
+
+    /** Returns the keys alone. */
+    Metadata keys() {
+        Metadata metadata = new Metadata();
         if (callerKey != null) {
             metadata.put(AUTHORIZATION, "Bearer " + callerKey);
         }
         if (upstreamKey != null) {
             metadata.put(UPSTREAM_KEY, upstreamKey);
         }
-        settings.metadata().forEach((name, value) -> metadata.put(key(name), value));
         return metadata;
     }
 

@@ -27,6 +27,7 @@ import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
 import io.grpc.health.v1.HealthGrpc;
 import io.grpc.stub.MetadataUtils;
 import java.time.Duration;
+import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Flow;
 import java.util.concurrent.TimeUnit;
@@ -45,18 +46,28 @@ public final class TogetherChat implements AutoCloseable {
 
     private final Channels channels;
     private final ManagedChannel channel;
+    // What the calls use, and the channels that it consists of.
+    private final Channel transport;
+    private final List<ManagedChannel> opened;
     private final CallerMetadata caller;
     private final Duration timeout;
     private final boolean waitForReady;
 
-    /** Opens a channel, with the service config or without. */
+    /** Opens a channel, with health checks or without. */
     interface Channels {
-        ManagedChannel open(boolean withServiceConfig);
+        ManagedChannel open(boolean checked);
     }
 
-    TogetherChat(Channels channels, CallerMetadata caller, Duration timeout, boolean waitForReady) {
+    TogetherChat(
+            Channels channels,
+            boolean healthChecking,
+            CallerMetadata caller,
+            Duration timeout,
+            boolean waitForReady) {
         this.channels = channels;
-        this.channel = channels.open(true);
+        this.channel = channels.open(healthChecking);
+        this.opened = healthChecking ? List.of(channel, channels.open(false)) : List.of(channel);
+        this.transport = healthChecking ? new HealthGate(channel, opened.get(1)) : channel;
         this.caller = caller;
         this.timeout = timeout;
         this.waitForReady = waitForReady;
@@ -215,7 +226,8 @@ public final class TogetherChat implements AutoCloseable {
 
     /**
      * Returns the channel of the calls, for the generated stubs and for other services of the same server. Its calls
-     * carry no keys, and their failures are gRPC's own exceptions. {@link #close()} shuts it down.
+     * carry no keys, and their failures are gRPC's own exceptions. With health checks they wait for the watch until
+     * their deadline. {@link #close()} shuts it down.
      */
     public ManagedChannel channel() {
         return channel;
@@ -241,17 +253,19 @@ public final class TogetherChat implements AutoCloseable {
     /** Cancels the calls in flight and closes the connections. */
     @Override
     public void close() {
-        channel.shutdownNow();
+        opened.forEach(ManagedChannel::shutdownNow);
         try {
-            // Otherwise a program that exits now may not send the cancellations to the server.
-            channel.awaitTermination(CLOSE_TIMEOUT.toNanos(), TimeUnit.NANOSECONDS);
+            for (ManagedChannel each : opened) {
+                // Otherwise a program that exits now may not send the cancellations to the server.
+                each.awaitTermination(CLOSE_TIMEOUT.toNanos(), TimeUnit.NANOSECONDS);
+            }
         } catch (InterruptedException interrupted) {
             Thread.currentThread().interrupt();
         }
     }
 
     private <Q, R> OpenCall<Q, R> open(MethodDescriptor<Q, R> method, CallSettings settings) {
-        return open(channel, method, settings);
+        return open(transport, method, settings);
     }
 
     private <Q, R> OpenCall<Q, R> open(Channel channel, MethodDescriptor<Q, R> method, CallSettings settings) {

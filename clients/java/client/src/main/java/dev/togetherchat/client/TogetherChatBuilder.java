@@ -1,6 +1,7 @@
 package dev.togetherchat.client;
 
 import io.grpc.ChannelCredentials;
+import io.grpc.CompositeChannelCredentials;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
@@ -124,7 +125,8 @@ public final class TogetherChatBuilder {
 
     /**
      * Enables or disables gRPC's client-side health checks: a server that reports NOT_SERVING gets no calls. The
-     * default is false. grpc-java sends no keys with a health check, and uses a connection only after its first reply.
+     * default is false. The check is a stream of grpc.health.v1.Health with the client's keys. A server or proxy that
+     * does not answer it within a second counts as healthy.
      */
     public TogetherChatBuilder healthChecking(boolean healthChecking) {
         this.healthChecking = healthChecking;
@@ -158,25 +160,27 @@ public final class TogetherChatBuilder {
 
     /** Creates the client, which opens its own connections. Share it between threads, and close it at the end. */
     public TogetherChat build() {
-        return new TogetherChat(this::open, new CallerMetadata(key, upstreamKey), timeout, waitForReady);
+        CallerMetadata caller = new CallerMetadata(key, upstreamKey);
+        TogetherChat.Channels channels = checked -> open(checked, caller);
+        return new TogetherChat(channels, healthChecking, caller, timeout, waitForReady);
     }
 
     ChannelCredentials credentials() {
         return credentials;
     }
 
-    private ManagedChannel open(boolean withServiceConfig) {
-        ManagedChannelBuilder<?> channel = Grpc.newChannelBuilder(Target.forGrpc(target), credentials)
+    private ManagedChannel open(boolean checked, CallerMetadata caller) {
+        ChannelCredentials withKeys =
+                checked ? CompositeChannelCredentials.create(credentials, new WatchKeys(caller)) : credentials;
+        ManagedChannelBuilder<?> channel = Grpc.newChannelBuilder(Target.forGrpc(target), withKeys)
                 .userAgent("togetherchat-java")
                 .maxInboundMessageSize(RECEIVE_BYTES_MAX)
                 .maxInboundMetadataSize(METADATA_BYTES_MAX)
                 .perRpcBufferLimit(RETRY_BUFFER_BYTES)
                 .retryBufferSize(CHANNEL_RETRY_BUFFER_BYTES)
                 .keepAliveTime(KEEPALIVE.toNanos(), TimeUnit.NANOSECONDS)
-                .keepAliveTimeout(KEEPALIVE_TIMEOUT.toNanos(), TimeUnit.NANOSECONDS);
-        if (withServiceConfig) {
-            channel.defaultServiceConfig(serviceConfig());
-        }
+                .keepAliveTimeout(KEEPALIVE_TIMEOUT.toNanos(), TimeUnit.NANOSECONDS)
+                .defaultServiceConfig(serviceConfig(checked));
         if (executor != null) {
             channel.executor(executor);
         }
@@ -195,9 +199,9 @@ public final class TogetherChatBuilder {
         return open;
     }
 
-    private Map<String, Object> serviceConfig() {
+    private static Map<String, Object> serviceConfig(boolean checked) {
         Map<String, Object> config = ServiceConfig.load();
-        if (!healthChecking) {
+        if (!checked) {
             config.remove("healthCheckConfig");
         }
         return config;

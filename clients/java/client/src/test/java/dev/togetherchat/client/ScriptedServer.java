@@ -38,6 +38,8 @@ final class ScriptedServer implements AutoCloseable {
     final List<Deadline> deadlines = new CopyOnWriteArrayList<>();
     final CountDownLatch cancelled = new CountDownLatch(1);
     final HealthStatusManager health = new HealthStatusManager();
+    final List<Metadata> watches = new CopyOnWriteArrayList<>();
+    volatile Function<Metadata, Watch> watch = metadata -> Watch.ANSWERED;
     volatile Function<Integer, CompleteResponse> complete = attempt -> CompleteResponse.getDefaultInstance();
     volatile BiConsumer<Integer, StreamObserver<StreamCompleteResponse>> stream = (attempt, out) -> out.onCompleted();
     volatile Function<ListModelsRequest, ListModelsResponse> list = page -> ListModelsResponse.getDefaultInstance();
@@ -111,6 +113,13 @@ final class ScriptedServer implements AutoCloseable {
         return status.asRuntimeException(trailers);
     }
 
+    /** What happens to a health watch. */
+    enum Watch {
+        ANSWERED,
+        SILENT,
+        REJECTED
+    }
+
     private final class MetadataRecorder implements ServerInterceptor {
         @Override
         public <Q, R> ServerCall.Listener<Q> interceptCall(
@@ -118,6 +127,16 @@ final class ScriptedServer implements AutoCloseable {
             if (call.getMethodDescriptor().getServiceName().equals(ChatServiceGrpc.SERVICE_NAME)) {
                 deadlines.add(Context.current().getDeadline());
                 calls.add(metadata);
+            }
+            if (call.getMethodDescriptor().getFullMethodName().equals("grpc.health.v1.Health/Watch")) {
+                watches.add(metadata);
+                Watch wanted = watch.apply(metadata);
+                if (wanted == Watch.REJECTED) {
+                    call.close(io.grpc.Status.UNAUTHENTICATED, new Metadata());
+                }
+                if (wanted != Watch.ANSWERED) {
+                    return new ServerCall.Listener<>() {};
+                }
             }
             return next.startCall(call, metadata);
         }

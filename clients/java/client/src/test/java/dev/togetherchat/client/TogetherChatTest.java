@@ -15,6 +15,7 @@ import dev.togetherchat.v1.ListModelsRequest;
 import dev.togetherchat.v1.ListModelsResponse;
 import dev.togetherchat.v1.Model;
 import io.grpc.InsecureChannelCredentials;
+import io.grpc.Metadata;
 import io.grpc.Status;
 import io.grpc.TlsChannelCredentials;
 import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
@@ -37,6 +38,9 @@ class TogetherChatTest {
     private static final CompleteRequest REQUEST = request("m", user("Hi")).build();
     private static final CompleteResponse RESPONSE =
             CompleteResponse.newBuilder().setId("chat-1").build();
+
+    private static final Metadata.Key<String> AUTHORIZATION =
+            Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
 
     private final ScriptedServer server = new ScriptedServer();
 
@@ -223,6 +227,63 @@ class TogetherChatTest {
             assertEquals(ServingStatus.NOT_SERVING, chat.health(TogetherChat.SERVICE));
         }
         assertEquals(0, server.calls.size());
+    }
+
+    /** A proxy that never answers the health watch does not make calls wait for their deadline. */
+    @Test
+    void aWatchWithoutAnAnswerDelaysNoCallForLong() throws Exception {
+        server.watch = metadata -> ScriptedServer.Watch.SILENT;
+        server.complete = attempt -> RESPONSE;
+        TogetherChatBuilder checking = TogetherChat.builder(server.address()).healthChecking(true);
+        try (TogetherChat chat = checking.key("tc_1").retries(false).build()) {
+            // Without a timeout, a call that waited for the watch would wait for 600 s.
+            CompletableFuture<CompleteResponse> later = chat.completeAsync(REQUEST);
+            assertEquals(RESPONSE, chat.complete(REQUEST));
+            assertEquals(RESPONSE, later.get(1, TimeUnit.MINUTES));
+            assertEquals(RESPONSE, chat.complete(REQUEST));
+        }
+        assertEquals(1, server.watches.size());
+        assertEquals(3, server.calls.size());
+        assertEquals("Bearer tc_1", server.sent(0, "authorization"));
+    }
+
+    /** A gateway in plaintext that demands a key accepts the watch. The calls have each key once. */
+    @Test
+    void theWatchCarriesTheKeys() {
+        server.watch = metadata -> metadata.containsKey(AUTHORIZATION)
+                ? ScriptedServer.Watch.ANSWERED
+                : ScriptedServer.Watch.REJECTED;
+        server.complete = attempt -> RESPONSE;
+        TogetherChatBuilder checking = TogetherChat.builder(server.address()).healthChecking(true);
+        try (TogetherChat chat =
+                checking.key("tc_1").upstreamKey("own").retries(false).build()) {
+            assertEquals(RESPONSE, chat.complete(REQUEST));
+        }
+        Metadata watch = server.watches.get(0);
+        assertEquals(List.of("Bearer tc_1"), values(watch, "authorization"));
+        assertEquals(List.of("own"), values(watch, "x-together-api-key"));
+        assertEquals(List.of("Bearer tc_1"), values(server.calls.get(0), "authorization"));
+    }
+
+    /** A call that waits for the watch ends with its own deadline, and at once when it is cancelled. */
+    @Test
+    void aCallThatWaitsForTheWatchEndsEarly() {
+        server.watch = metadata -> ScriptedServer.Watch.SILENT;
+        server.complete = attempt -> null;
+        TogetherChatBuilder checking = TogetherChat.builder(server.address()).healthChecking(true);
+        try (TogetherChat chat = checking.retries(false).build()) {
+            CallSettings soon = CallSettings.DEFAULT.withTimeout(Duration.ofMillis(50));
+            ChatException failed = assertThrows(ChatException.class, () -> chat.complete(REQUEST, soon));
+            assertEquals(Status.Code.DEADLINE_EXCEEDED, failed.code());
+            CompletableFuture<CompleteResponse> later = chat.completeAsync(REQUEST);
+            assertTrue(later.cancel(true));
+        }
+    }
+
+    private static List<String> values(Metadata metadata, String name) {
+        List<String> found = new ArrayList<>();
+        metadata.getAll(Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER)).forEach(found::add);
+        return found;
     }
 
     /** Without health checks, the default, a service gets calls whatever its health service reports. */
