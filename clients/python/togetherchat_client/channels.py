@@ -149,7 +149,7 @@ class Channels:
     def __init__(self, config: ChannelConfig) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._opened: _Entry | None = None
+        self._opened: _BlockingEntry | None = None
         self._closed = False
 
     def opened(self, arguments: CallArguments) -> Opened:
@@ -175,7 +175,7 @@ class Channels:
         if opened is not None:
             opened.close()
 
-    def _open(self) -> "_Entry":
+    def _open(self) -> "_BlockingEntry":
         with self._lock:
             if self._closed:
                 raise RuntimeError(CLOSED.format(connect="connect"))
@@ -184,7 +184,7 @@ class Channels:
                 if self._config.health_checking:
                     unchecked = self._opened_with(without_health_checks(self._config.options))
                     gate = HealthGate(checked.channel)
-                self._opened = _Entry(checked, unchecked, gate)
+                self._opened = _BlockingEntry(checked, unchecked, gate)
             return self._opened
 
     def _opened_with(self, options: Sequence[Option]) -> Opened:
@@ -206,7 +206,7 @@ class _AsyncEntry(NamedTuple):
             await self.unchecked.channel.close()
 
 
-class _Entry(NamedTuple):
+class _BlockingEntry(NamedTuple):
     """As `_AsyncEntry`, for a blocking client."""
 
     opened: Opened

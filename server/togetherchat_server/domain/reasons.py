@@ -243,7 +243,7 @@ TABLE: Final[Mapping[Reason, Row]] = {
     Reason.CALL_TIMEOUT: Row(SERVICE, throttle=IGNORED),
     Reason.AUTHENTICATION_UNAVAILABLE: Row(SERVICE, retryable=True, floods=True),
     Reason.USAGE_UNAVAILABLE: Row(SERVICE, retryable=True),
-    Reason.USAGE_NOT_RECORDED: Row(SERVICE, operator_acts=True),
+    Reason.USAGE_NOT_RECORDED: Row(CALLER),
     Reason.OVERLOADED: Row(SERVICE, retryable=True, floods=True),
     Reason.DRAINING: Row(SERVICE, retryable=True, floods=True),
     Reason.INTERNAL_ERROR: Row(SERVICE, operator_acts=True),
