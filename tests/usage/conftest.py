@@ -84,7 +84,7 @@ class PostgresServer:
                 psycopg.connect(self.url).close()
             except psycopg.OperationalError:
                 if time.monotonic() > deadline_s or self._process.poll() is not None:
-                    raise AssertionError((self.folder / "log").read_text("utf-8")) from None
+                    raise AssertionError(self.log()) from None
                 time.sleep(0.05)
             else:
                 return
@@ -123,6 +123,9 @@ class PostgresServer:
         with psycopg.connect(self.url) as connection:
             connection.execute("LOCK TABLE usage_calls IN ACCESS EXCLUSIVE MODE")
             yield
+
+    def log(self):
+        return (self.folder / "log").read_text("utf-8")
 
     def call_ids(self):
         return [row[0] for row in self.execute("SELECT call_id FROM usage_calls ORDER BY time_us")]

@@ -39,7 +39,7 @@ LIBRARIES: Final = ("grpc", "asyncio", "httpx", "uvicorn")
 
 _RATE_LIMITS: Final = "rate_limits"
 # `user` may be personal data, and the others are for the usage ledger.
-UNLOGGED: Final = frozenset({"record_id", "received_us", "user", "metered", "billed"})
+UNLOGGED: Final = frozenset({"record_id", "received_us", "user", "billed", "metered"})
 _FIELDS: Final = tuple(
     field.name for field in fields(CallRecord) if field.name not in {_RATE_LIMITS, *UNLOGGED}
 )

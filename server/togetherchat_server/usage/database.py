@@ -72,13 +72,13 @@ class UsageDatabase:
         """Return an engine for one thread that writes. A transaction of SQLite holds the write lock."""
         if self.file is not None:
             return _sqlite(self.url, busy_s=busy_s, begin="BEGIN IMMEDIATE")
-        return _postgres(self.url, statement_timeout_s=WRITE_TIMEOUT_S)
+        return _postgres(self.url, statement_timeout_s=WRITE_TIMEOUT_S, lock_timeout_s=LOCK_TIMEOUT_S)
 
     def reader(self, *, timeout_s: float) -> sa.Engine:
         """Return an engine for reports. PostgreSQL itself ends a query after `timeout_s`."""
         if self.file is not None:
             return _sqlite(self.url, busy_s=LOCK_TIMEOUT_S, begin="BEGIN")
-        return _postgres(self.url, statement_timeout_s=timeout_s)
+        return _postgres(self.url, statement_timeout_s=timeout_s, lock_timeout_s=timeout_s)
 
     def prepare(self) -> None:
         """Create and migrate the tables of SQLite; check those of PostgreSQL, if it can be reached.
@@ -179,7 +179,7 @@ def _sqlite(url: sa.URL, *, busy_s: float, begin: str) -> sa.Engine:
     return engine
 
 
-def _postgres(url: sa.URL, *, statement_timeout_s: float) -> sa.Engine:
+def _postgres(url: sa.URL, *, statement_timeout_s: float, lock_timeout_s: float) -> sa.Engine:
     # What the operator's URL sets, wins.
     arguments = {name: value for name, value in _POSTGRES_DEFAULTS.items() if name not in url.query}
     # Prepared statements do not survive every connection pooler.
@@ -187,7 +187,7 @@ def _postgres(url: sa.URL, *, statement_timeout_s: float) -> sa.Engine:
     engine = sa.create_engine(url, poolclass=NullPool, connect_args=arguments, hide_parameters=True)
     timeouts = (
         f"SET LOCAL statement_timeout = {statement_timeout_s * 1000:.0f}; "
-        f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_S * 1000:.0f}"
+        f"SET LOCAL lock_timeout = {lock_timeout_s * 1000:.0f}"
     )
 
     def began(connection: sa.Connection) -> None:
