@@ -126,5 +126,10 @@ def test_a_wheel_holds_what_the_service_reads(tmp_path):
         "shared.css",
         "shared.js",
         "top.html",
+        "usage.css",
+        "usage.html",
+        "usage.js",
+        "usage_chart.js",
+        "usage_tables.js",
     } == {Path(name).name for name in read}
     assert set() == read - set(zipfile.ZipFile(wheel).namelist())
