@@ -1,6 +1,7 @@
 
 /* The chart: bars of one day or hour each, stacked by tenant or model. */
 const SERIES_MAX = 7;
+const RIGHT = 14;
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;
 const NANO = 1e9;
@@ -14,11 +15,13 @@ const MEASURES = {
 };
 
 function money(value) {
-  return value >= 1 ? `$${cents.format(value)}` : dollars(value);
+  return value >= 0.1 ? `$${cents.format(value)}` : dollars(value);
 }
 
+/* Returns the fraction digits that the lines of the axis need. */
 function fractionsOf(step) {
-  const digits = step >= 1 ? 0 : Math.min(9, Math.ceil(-Math.log10(step) - 1e-9) + (/^[125]/.test(step.toExponential()) && !step.toExponential().startsWith("2.5") ? 0 : 1));
+  const [factor, power] = step.toExponential(1).split("e").map(Number);
+  const digits = Math.max(0, -power + (Number.isInteger(factor) ? 0 : 1));
   return { minimumFractionDigits: digits, maximumFractionDigits: digits };
 }
 
@@ -68,6 +71,8 @@ function stacksOf(report, { unit, split, measure }) {
     bucket.values.set(index, (bucket.values.get(index) ?? 0) + of(row));
     bucket.estimated += row.estimated_cost_nano_usd / NANO;
   }
+  const hasSome = series.some((one) => one.total > 0);
+  series.forEach((one) => { one.shown = one.total > 0 || !hasSome; });
   for (const bucket of buckets) bucket.total = sum([...bucket.values.values()]);
   return { buckets, series, unit, measure, whole: sum(series.map((one) => one.total)) };
 }
@@ -76,9 +81,9 @@ function named(name, dimension) {
   return name || `(no ${dimension})`;
 }
 
-/* Returns a round distance for about four lines. */
+/* Returns a round distance for at most six lines. */
 function stepOf(largest, whole) {
-  const rough = largest / 4;
+  const rough = largest / 5;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough - 1e-12) * power;
   return whole ? Math.max(1, Math.ceil(step)) : step;
@@ -113,12 +118,12 @@ function drawPlot() {
   const left = Math.max(...texts.map((text) => text.length)) * 6.6 + 12;
   const [above, below] = [10, 24];
   const yOf = (value) => height - below - (value / top) * (height - above - below);
-  const columnWidth = (width - left - 6) / buckets.length;
+  const columnWidth = (width - left - RIGHT) / buckets.length;
   const barWidth = Math.max(1.5, Math.min(columnWidth * 0.72, 54));
   chart.place = { left, columnWidth, width };
 
   const lines = marks.flatMap((value, index) => [
-    draw("line", { class: index ? "grid" : "base", x1: left, x2: width - 6, y1: Math.round(yOf(value)) + 0.5, y2: Math.round(yOf(value)) + 0.5 }),
+    draw("line", { class: index ? "grid" : "base", x1: left, x2: width - RIGHT, y1: Math.round(yOf(value)) + 0.5, y2: Math.round(yOf(value)) + 0.5 }),
     draw("text", { x: left - 8, y: yOf(value) + 4, "text-anchor": "end" }, texts[index]),
   ]);
   const every = Math.ceil((unit === "hour" ? 44 : 52) / columnWidth);
@@ -144,7 +149,7 @@ function drawPlot() {
 
 function drawLegend() {
   const { text } = MEASURES[chart.measure];
-  byId("legend").replaceChildren(...chart.series.map((one) => make("li", {},
+  byId("legend").replaceChildren(...chart.series.filter((one) => one.shown).map((one) => make("li", {},
     make("span", { class: `swatch ${one.style}`, "aria-hidden": "true" }),
     make("span", { class: "name", title: one.name }, one.name),
     make("span", { class: "muted number" }, chart.whole ? `${text(one.total)} \u00b7 ${percent(one.total / chart.whole)}` : text(one.total)))));
@@ -152,11 +157,12 @@ function drawLegend() {
 
 function drawFigures() {
   const { text } = MEASURES[chart.measure];
-  const heads = [chart.unit === "hour" ? "Hour" : "Day", ...chart.series.map((one) => one.name), "All"];
+  const shown = [...chart.series.entries()].filter(([, one]) => one.shown);
+  const heads = [chart.unit === "hour" ? "Hour" : "Day", ...shown.map(([, one]) => one.name), "All"];
   const head = make("tr", {}, ...heads.map((name, index) => make("th", { scope: "col", class: index ? "right" : "", title: name }, name)));
   const rows = chart.buckets.map((bucket) => make("tr", {},
     make("td", {}, timeText(bucket.start, chart.unit, true)),
-    ...chart.series.map((_, index) => make("td", { class: "right number" }, text(bucket.values.get(index) ?? 0))),
+    ...shown.map(([index]) => make("td", { class: "right number" }, text(bucket.values.get(index) ?? 0))),
     make("td", { class: "right number" }, text(bucket.total))));
   byId("figures").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
 }

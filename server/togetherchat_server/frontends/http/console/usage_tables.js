@@ -13,8 +13,8 @@ function drawTiles(total) {
   setText("calls", integer.format(total.calls));
   setText("calls-rest", total.calls ? `${integer.format(total.failed_calls)} failed \u00b7 ${percent(total.failed_calls / total.calls)}` : "");
   byId("tokens").replaceChildren(compact.format(total.input_tokens + total.output_tokens));
-  const cached = total.input_tokens ? ` \u00b7 ${percent(total.cached_tokens / total.input_tokens)} of the input cached` : "";
-  setText("tokens-rest", `${compact.format(total.input_tokens)} in, ${compact.format(total.output_tokens)} out${cached}`);
+  const cached = total.cached_tokens ? ` (${percent(total.cached_tokens / total.input_tokens)} cached)` : "";
+  setText("tokens-rest", `${compact.format(total.input_tokens)} in${cached}, ${compact.format(total.output_tokens)} out`);
   byId("latency").replaceChildren(milliseconds(total.first_token_ms.p50), make("small", {}, " median"));
   setText("latency-rest", `p95 ${milliseconds(total.first_token_ms.p95)} \u00b7 whole call ${milliseconds(total.duration_ms.p50)}, p95 ${milliseconds(total.duration_ms.p95)}`);
 }
@@ -97,7 +97,7 @@ function budgetItem(quota) {
   const soft = quota.soft_limit === null ? [] : [bar("soft", quota.soft_limit / quota.limit, 0)];
   const rest = [`${money(quota.left / NANO)} left`];
   if (reserved > 0) rest.push(`${money(reserved)} reserved`);
-  if (quota.reset_time) rest.push(`new period in ${untilText(quota.reset_time)}`);
+  if (quota.reset_time) rest.push(`resets in ${untilText(quota.reset_time)}`);
   return make("div", { class: `budget ${tone}` },
     make("div", { class: "line" }, make("span", { class: "who" }, named(quota.tenant, "tenant"), make("small", {}, ` ${period}`)), make("span", { class: "number" }, text)),
     make("div", { class: "meter", role: "meter", "aria-label": `Budget of ${named(quota.tenant, "tenant")} ${period}`, "aria-valuemin": "0", "aria-valuemax": String(limit), "aria-valuenow": String(Math.min(used, limit)), "aria-valuetext": `${text}${word ? `, ${word}` : ""}` },
