@@ -20,9 +20,7 @@ async def insert_rows(database, rows):
     settings = Settings(usage_database=f"sqlite:///{database}", usage_spill_dir=None)
     ledger = open_ledger(settings, clock=time.monotonic, wall_clock=time.time)
     try:
-        return sum(
-            [await ledger.insert(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
-        )
+        return sum([await ledger.insert(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)])
     finally:
         await ledger.aclose()
 
