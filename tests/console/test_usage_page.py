@@ -278,7 +278,11 @@ def test_without_a_key_the_page_asks_for_one(open_window, usage):
     expect(window.part("#report")).to_be_hidden()
 
     held = []
-    window.page.route("**/usage.json*", lambda route: held.append(route))
+
+    def hold(route):
+        held.append(route)
+
+    window.page.route("**/usage.json*", hold)
     window.part("#key").fill(usage.keys["admin"])
     window.part("#key").press("Enter")
     expect(window.part("#notice-title")).to_have_text("Loading")

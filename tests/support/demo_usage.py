@@ -202,8 +202,8 @@ def main():
     rows = demo_rows(now_us)
     asyncio.run(insert_rows(database, rows))
     tenants.write_text(demo_tenants(rows, now_us), encoding="utf-8")
-    print(f"{len(rows)} invented calls of {DAYS} days: open http://localhost:3000/usage")
-    print(f"API key for all tenants: {admin_key(keys)}", flush=True)
+    print(f"{len(rows)} invented calls of {DAYS} days: open http://localhost:3000/usage")  # noqa: T201
+    print(f"API key for all tenants: {admin_key(keys)}", flush=True)  # noqa: T201  execv does not flush
     os.execv(
         sys.executable,
         [

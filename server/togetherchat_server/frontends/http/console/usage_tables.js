@@ -54,9 +54,10 @@ function drawCallers(report) {
   const rows = report.rows.map((row) => {
     const share = whole ? row.cost_nano_usd / whole : 0;
     const places = [row.tenant, row.user && row.key ? row.key : ""].filter(Boolean).join(" \u00b7 ");
+    const name = row.user || row.key || "(no key and no user)";
     const about = row.estimated_cost_nano_usd ? [make("span", { class: "sub" }, `${percent(row.estimated_cost_nano_usd / (row.cost_nano_usd || 1))} est.`)] : [];
     return make("tr", { role: "row" },
-      cell("Caller", "", make("span", { class: "who" }, row.user || row.key || "(no key and no user)"), make("span", { class: "sub" }, places)),
+      cell("Caller", "", make("span", { class: "who", title: name }, name), make("span", { class: "sub" }, places)),
       cell("Calls", "right number", integer.format(row.calls)),
       cell("Tokens", "right number", compact.format(row.input_tokens + row.output_tokens)),
       cell("Cost", "right number", money(row.cost_nano_usd / NANO), ...about),
