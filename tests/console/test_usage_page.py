@@ -286,7 +286,6 @@ def test_without_a_key_the_page_asks_for_one(open_window, usage):
     window.part("#key").fill(usage.keys["admin"])
     window.part("#key").press("Enter")
     expect(window.part("#notice-title")).to_have_text("Loading")
-    window.page.unroute("**/usage.json*")
     for route in held:
         route.continue_()
     settled(window)
