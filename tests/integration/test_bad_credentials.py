@@ -59,7 +59,7 @@ async def test_an_address_with_repeated_failures_has_to_wait(upstream):
     ]
     assert all(0 < failure.details["RetryInfo"].retry_delay.seconds <= 72 for failure in throttled)
     assert "fix the credentials" in throttled[0].message
-    assert (429, "caller_quota") == (over_http.status_code, over_http.json()["error"]["code"])
+    assert (429, "rate_limit_exceeded") == (over_http.status_code, over_http.json()["error"]["code"])
     assert 0 < int(over_http.headers["retry-after"]) <= 73
     assert 0 == len(upstream.request_log.requests)
 

@@ -71,12 +71,14 @@ async def stream_over_http(service):
 @pytest.mark.parametrize(
     ("frontend", "stream"), [("grpc", stream_over_grpc), ("http", stream_over_http)], ids=["gRPC", "HTTP"]
 )
-async def test_a_token_passes_few_hops(frontend, stream):
+@pytest.mark.parametrize("ledger", [False, True], ids=["plain", "metered"])
+async def test_a_token_passes_few_hops(frontend, stream, ledger, tmp_path):
     """Between the socket and the write there is one generator in each layer, and no layer that only forwards."""
     released = asyncio.Event()
+    settings = {"usage_database": f"sqlite:///{tmp_path}/usage.sqlite"} if ledger else {}
     async with (
         ScriptedUpstream(always(paused_sse(released))) as upstream,
-        running_http(upstream.base_url) as service,
+        running_http(upstream.base_url, **settings) as service,
     ):
         calling = asyncio.create_task(stream(service))
         await upstream.until(lambda log: log.requests and log.requests[0].bytes_sent)

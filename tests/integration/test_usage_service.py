@@ -16,6 +16,7 @@ from support.memory_usage import (
     quota_statuses,
 )
 from support.tenants import Keys, bearer
+from support.waiting import poll
 from togetherchat.v1 import usage_service_pb2 as usage
 from togetherchat.v1 import usage_service_pb2_grpc as usage_grpc
 from togetherchat_server.domain.reasons import Reason, ServiceError
@@ -228,3 +229,25 @@ async def test_calls_about_usage_are_recorded_but_are_no_usage():
     ]
     assert [False, False, False, True] == [record.metered for record in records]
     assert 0 == app.admission.in_flight
+
+
+async def test_the_ledger_of_the_service_has_its_calls_and_no_reports(tmp_path):
+    """With a real database: however often a report is read, it has the completions alone, with their user."""
+    database = f"sqlite:///{tmp_path}/usage.sqlite"
+    async with running_app(usage_database=database, sandbox_tokens_per_second=0) as app:
+        service = stub(app)
+        for user in ("u-1", "u-2"):
+            await app.chat.Complete(request(model="openai/gpt-oss-120b", user=user))
+        by_user = usage.QueryUsageRequest(group_by=[usage.USAGE_DIMENSION_USER])
+
+        async def recorded(calls):
+            report = await service.QueryUsage(by_user)
+            return report if report.total.calls >= calls else None
+
+        await poll(lambda: recorded(2))
+        await app.chat.Complete(request(model="openai/gpt-oss-120b", user="u-3"))
+        report = await poll(lambda: recorded(3))
+
+    assert {"u-1": 1, "u-2": 1, "u-3": 1} == {row.user: row.calls for row in report.rows}
+    assert report.total.input_tokens > 0
+    assert report.total.HasField("duration_p50")

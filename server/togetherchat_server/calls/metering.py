@@ -6,14 +6,15 @@ in one of four ways:
     completed          the provider's usage is settled
     never sent         nothing is settled; so too if the provider declined the work
     broke off          the input is estimated by the model's observed bytes per token, and the output by
-                       the deltas received: what the provider will probably bill
+                       the deltas received: what the provider will probably bill. A stream that was
+                       opened ends so however it fails, because its tokens were generated
     does not fit       CALLER_QUOTA, and nothing is sent
 
 The sums of a call are in `Call.billed`. Prices are those at the time of the reservation, of the model
 that the request names.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Self, final
 
@@ -22,7 +23,7 @@ from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.calls.input_ratio import InputRatios
 from togetherchat_server.calls.token_bounds import InputSize, choices, input_size
-from togetherchat_server.domain.call import Billed, Call, EventBatch
+from togetherchat_server.domain.call import Billed, Call, EventBatch, Progress
 from togetherchat_server.domain.ports import BatchStream, Chat
 from togetherchat_server.domain.reasons import AttemptClass, Reason, ServiceError
 from togetherchat_server.models.price_list import Price
@@ -67,8 +68,6 @@ class MeteringChat:
             attempt.broke_off(error)
             raise
         attempt.completed(response.usage)
-        if attempt.warning:
-            response.warnings.add(message=attempt.warning)
         return response
 
     async def stream(self, request: service.CompleteRequest, call: Call) -> BatchStream:
@@ -78,23 +77,21 @@ class MeteringChat:
         except BaseException as error:
             attempt.broke_off(error)
             raise
-        return _MeteredStream(batches, attempt)
+        return _MeteredStream(batches, attempt, call.progress)
 
     async def _begin(self, request: service.CompleteRequest, call: Call) -> "_Attempt":
         size = input_size(request)
         price = self._facts.price(request.model)
         limits = UNLIMITED if self._quota is None else self._quota.limits_of(call.tenant)
-        reservation, warning = None, ""
+        reservation = None
+        call.progress.warnings = ()
         if limits.has_budget or limits.tokens_per_minute:
             assert self._quota is not None  # noqa: S101  without it there are no limits
             bounded = self._bounded(request, size) if limits.has_budget else request
             claim = self._claim(bounded, size, price, limits, call)
             reservation = await self._quota.reserve(call, claim, limits)
             if bounded is not request:
-                warning = (
-                    f"max_tokens {bounded.max_tokens} was sent, because tenant {call.tenant} has a budget: "
-                    "set max_tokens to choose another number."
-                )
+                call.progress.warnings = (_bound_warning(bounded.max_tokens, call.tenant),)
                 request = bounded
         return _Attempt(
             request,
@@ -104,7 +101,6 @@ class MeteringChat:
             quota=self._quota,
             reservation=reservation,
             ratios=self._ratios,
-            warning=warning,
         )
 
     def _bounded(self, request: service.CompleteRequest, size: InputSize) -> service.CompleteRequest:
@@ -157,6 +153,13 @@ class MeteringChat:
         return Claim(tokens=usual, nano_usd=most)
 
 
+def _bound_warning(max_tokens: int, tenant: str) -> str:
+    return (
+        f"max_tokens {max_tokens} was sent, because tenant {tenant} has a budget: set max_tokens to choose "
+        "another number."
+    )
+
+
 @final
 class _Attempt:
     """One attempt that has been reserved. Settles once, whatever happens."""
@@ -170,7 +173,6 @@ class _Attempt:
         "_settled",
         "_size",
         "request",
-        "warning",
     )
 
     def __init__(  # noqa: PLR0913  the parts of an attempt, all by keyword
@@ -183,10 +185,8 @@ class _Attempt:
         quota: TenantQuota | None,
         reservation: Reservation | None,
         ratios: InputRatios,
-        warning: str,
     ) -> None:
         self.request = request
-        self.warning = warning
         self._call = call
         self._size = size
         self._price = price
@@ -271,32 +271,26 @@ def _add(billed: Billed, used: _Used, cost: int | None) -> None:
 
 @final
 class _MeteredStream:
-    """A stream whose attempt is settled with its last event, or when it is closed before that."""
+    """A stream whose attempt is settled when it is closed. Its iteration adds no coroutine."""
 
-    __slots__ = ("_attempt", "_batches")
+    __slots__ = ("_attempt", "_batches", "_progress")
 
-    def __init__(self, batches: BatchStream, attempt: _Attempt) -> None:
+    def __init__(self, batches: BatchStream, attempt: _Attempt, progress: Progress) -> None:
         self._batches = batches
         self._attempt = attempt
+        self._progress = progress
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> EventBatch:
-        try:
-            events = await anext(self._batches)
-        except ServiceError as error:
-            self._attempt.broke_off(error)
-            raise
-        if events and events[-1].HasField("completed"):
-            completed = events[-1].completed
-            self._attempt.completed(completed.usage)
-            if self._attempt.warning:
-                completed.warnings.add(message=self._attempt.warning)
-        return events
+    def __anext__(self) -> Awaitable[EventBatch]:
+        return anext(self._batches)
 
     async def aclose(self) -> None:
         try:
             await self._batches.aclose()
         finally:
-            self._attempt.broke_off(None)
+            if self._progress.usage is not None:
+                self._attempt.completed(self._progress.usage)
+            else:
+                self._attempt.broke_off(None)

@@ -76,7 +76,7 @@ class RoutingChat:
                 self._served(candidate, call)
                 self._add_cost(response.usage, (response.model, candidate.model))
                 self._add_timings(response.timings, call)
-                response.warnings.extend(_warnings(candidate))
+                response.warnings.extend(_warnings(candidate, call))
                 return response
         raise _exhausted(last)
 
@@ -142,7 +142,7 @@ class RoutingChat:
         self._add_cost(completed.usage, (served, candidate.model))
         self._add_timings(completed.timings, call)
         _add_first_token(completed.timings, call)
-        completed.warnings.extend(_warnings(candidate))
+        completed.warnings.extend(_warnings(candidate, call))
 
     def _add_cost(self, usage: chat.Usage, ids: tuple[str, str]) -> None:
         """Fill in the cost.
@@ -211,8 +211,8 @@ def _alias_warnings(name: str, model: str) -> tuple[str, ...]:
     return () if name == model else (f"{name} is an alias of this service; {model} was used.",)
 
 
-def _warnings(candidate: _Candidate) -> list[chat.Warning]:
-    return [chat.Warning(message=text) for text in candidate.warnings]
+def _warnings(candidate: _Candidate, call: Call) -> list[chat.Warning]:
+    return [chat.Warning(message=text) for text in (*candidate.warnings, *call.progress.warnings)]
 
 
 def _exhausted(last: ServiceError | None) -> ServiceError:

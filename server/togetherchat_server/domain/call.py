@@ -7,6 +7,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from togetherchat.v1 import chat_pb2 as chat
 from togetherchat.v1 import chat_service_pb2 as service
 from togetherchat_server.domain.reasons import Reason
 from togetherchat_server.domain.secret import Secret
@@ -49,6 +50,10 @@ class Progress:
     """What is left of the tenant's budget, where its soft limit is reached; empty otherwise."""
     billable: bool = False
     """Whether the last attempt was sent, and the provider has not declined it by its status."""
+    usage: chat.Usage | None = None
+    """The usage of the last attempt, if it is complete."""
+    warnings: tuple[str, ...] = ()
+    """What was changed in the request of the last attempt. Its completion carries these warnings."""
 
     def sent(self) -> None:
         """Record that the last attempt is being sent."""

@@ -127,7 +127,12 @@ class UsageWriter:
         return max(in_memory_s, self._backlog.oldest_age_s())
 
     def record(self, record: CallRecord) -> None:
-        """Take a finished call: the sink of call records. Never waits, never raises."""
+        """Take a finished call: the sink of call records. Never waits, never raises.
+
+        A call about usage or quotas gets no row.
+        """
+        if not record.metered:
+            return
         if self._closed:
             self._overflowed += 1
             return

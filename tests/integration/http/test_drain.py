@@ -54,6 +54,7 @@ async def test_a_request_that_crosses_the_stop_is_served(monkeypatch, calls_befo
         response = await caller.read_to_end()
         stop_now.set()
         await stopping
+        monkeypatch.undo()  # the service is stopped once more
 
     assert response.startswith(b"HTTP/1.1 200 ")
     assert b"\r\nconnection: close\r\n" in response

@@ -24,6 +24,7 @@ class AttemptRecorder:
         progress.attempts += 1
         progress.output_deltas = 0
         progress.billable = False
+        progress.usage = None
         progress.phase = Phase.AWAITING_RESPONSE
         progress.upstream = NAME
         progress.upstream_request_id = ""

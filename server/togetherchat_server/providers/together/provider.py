@@ -253,6 +253,7 @@ class TogetherProvider:
                 if not await self._is_event_stream(http_stream, timers):
                     events = await self._read_whole(http_stream, timers, request, call)
                     events[-1].completed.warnings.extend(encoded.warnings)
+                    call.progress.usage = events[-1].completed.usage
                     span.events(events)
                     yield events
                     return
@@ -288,6 +289,7 @@ class TogetherProvider:
                 reader.translator.finish(done=reader.done, attempts=call.progress.attempts)
                 events = reader.translator.pop_events()
                 events[-1].completed.warnings.extend(encoded.warnings)
+                call.progress.usage = events[-1].completed.usage
                 span.events(events)
                 yield events
                 await http_stream.finish(END_OF_HTTP_S)
