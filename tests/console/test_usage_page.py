@@ -120,7 +120,7 @@ def test_estimates_and_calls_without_a_price_are_named(open_usage, usage):
 
     assert "$1.00 of it (25%) estimated" == window.text("#cost-rest")
     assert "2 failed \u00b7 50%" == window.text("#calls-rest")
-    expect(window.part("#remark")).to_contain_text("1 call of models without a known price")
+    expect(window.part("#remark")).to_contain_text("1 call is not in the cost")
 
 
 def test_the_chart_has_the_sums_of_each_day(open_usage, usage):

@@ -26,8 +26,9 @@ function milliseconds(value) {
 function drawRemark(report) {
   const remarks = [];
   const { total } = report;
-  if (total.unpriced_calls) remarks.push(`${integer.format(total.unpriced_calls)} ${total.unpriced_calls === 1 ? "call" : "calls"} of models without a known price: the cost has nothing for them.`);
-  if (report.next_page) remarks.push("The chart lacks the smallest parts of this period: choose a shorter one, or a tenant. The totals are complete.");
+  if (total.unpriced_calls === 1) remarks.push("1 call is not in the cost: its model has no known price.");
+  else if (total.unpriced_calls) remarks.push(`${integer.format(total.unpriced_calls)} calls are not in the cost: their models have no known price.`);
+  if (report.next_page) remarks.push("The chart has the first 50,000 sums only: choose a shorter period, or a filter. The totals are complete.");
   setText("remark", remarks.join(" "));
   byId("remark").hidden = remarks.length === 0;
 }
