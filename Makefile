@@ -19,6 +19,9 @@ run: .venv/.server  ## Serve gRPC on port 50051, HTTP and console on 3000; the s
 demo: .venv/.server  ## Start the service, show a call, a stream, a typed error and the models, and stop it
 	@clients/python/examples/demo.sh $(BIN)
 
+demo-usage: .venv/.server  ## Serve the console's page Usage on localhost:3000/usage, with 40 days of invented calls
+	@PYTHONPATH=protos:server:tests exec $(BIN)/python -m support.demo_usage build/demo-usage
+
 # Compiled test modules are kept: every process would spend five seconds on compiling them.
 test: .venv/.dev  ## Run the tests, in a process per core; needs Python alone
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)

@@ -4,6 +4,7 @@ These tests run in an environment that has a browser driver and not the service 
 test-console`). TOGETHERCHAT_BROWSER is the path of a Chromium; screenshots go to PICTURES.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def served_with_hostile_provider():
 class Window:
     """A page of the console, the URLs that it requested, and its console messages."""
 
-    def __init__(self, context, service):
+    def __init__(self, context, service, path):
         self.address = service.base_url.removesuffix("/v1") + "/"
         self.service = service
         self.requested = []
@@ -76,7 +77,7 @@ class Window:
         self.page.on("request", lambda request: self.requested.append(request.url))
         self.page.on("console", lambda message: self.messages.append(f"{message.type}: {message.text}"))
         self.page.on("pageerror", lambda error: self.messages.append(str(error)))
-        self.page.goto(self.address)
+        self.page.goto(self.address + path)
 
     def part(self, selector):
         return self.page.locator(selector)
@@ -104,7 +105,11 @@ class Window:
 
     def foreign_requests(self):
         """Return the requested URLs of other origins."""
-        return [url for url in self.requested if not url.startswith((self.address, "data:"))]
+        return [
+            url
+            for url in self.requested
+            if not url.startswith((self.address, "data:", f"blob:{self.address}"))
+        ]
 
 
 @pytest.fixture
@@ -112,10 +117,12 @@ def open_window(browser):
     """Open pages; afterwards check that none requested another origin or wrote to its console."""
     contexts, windows = [], []
 
-    def open_page(service, *, size=DESKTOP, scheme="light", errors_expected=False):
+    def open_page(service, *, path="", key="", size=DESKTOP, scheme="light", errors_expected=False):
         context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
         contexts.append(context)
-        window = Window(context, service)
+        if key:  # as if it had been entered in this tab before
+            context.add_init_script(f"sessionStorage.setItem('togetherchat-key', {json.dumps(key)})")
+        window = Window(context, service, path)
         windows.append((window, errors_expected))
         return window
 

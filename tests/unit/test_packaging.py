@@ -107,15 +107,29 @@ def test_the_changelog_knows_the_version():
 
 
 def test_a_wheel_holds_what_the_service_reads(tmp_path):
-    """The files that are no Python: the catalogue and the console's page."""
+    """The files that are no Python: the catalogue and the console's pages."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     read = {
         str(path.relative_to(ROOT / "server"))
         for path in (ROOT / "server").rglob("*")
-        if path.suffix in {".toml", ".html"}
+        if path.suffix in {".toml", ".html", ".css", ".js"}
     }
 
-    assert {"console.html", "models.toml"} == {Path(name).name for name in read}
+    assert {
+        "console.css",
+        "console.html",
+        "console.js",
+        "head.html",
+        "models.toml",
+        "shared.css",
+        "shared.js",
+        "top.html",
+        "usage.css",
+        "usage.html",
+        "usage.js",
+        "usage_chart.js",
+        "usage_tables.js",
+    } == {Path(name).name for name in read}
     assert set() == read - set(zipfile.ZipFile(wheel).namelist())

@@ -7,9 +7,10 @@ import re
 import pytest
 
 from support.http_client import TOKEN, running_http
-from togetherchat_server.frontends.http.console.page import PAGE
+from togetherchat_server.frontends.http.console.page import CONSOLE_PAGE, USAGE_PAGE, assembled_page
 
-PATHS = ("/", "/console/stats", "/console/models")
+PAGES = {"/": CONSOLE_PAGE, "/usage": USAGE_PAGE}
+PATHS = (*PAGES, "/console/stats", "/console/models")
 KEY = {"authorization": f"Bearer {TOKEN}"}
 
 
@@ -19,14 +20,15 @@ async def test_the_console_is_off_by_default():
         statuses = [(await http.client.get(path)).status_code for path in PATHS]
         described = (await http.client.get("/openapi.json")).json()["paths"]
 
-    assert [404, 404, 404] == statuses
+    assert [404] * 4 == statuses
     assert set() == described.keys() & set(PATHS)
 
 
-async def test_the_page_may_load_and_run_only_its_own_parts():
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_may_load_and_run_only_its_own_parts(path):
     """Its style and script by their hashes, no markup from text, and no frame."""
     async with running_http(console=True) as http:
-        response = await http.client.get("/")
+        response = await http.client.get(path)
 
     policy = dict(rule.split(" ", 1) for rule in response.headers["content-security-policy"].split("; "))
     for kind in ("script", "style"):
@@ -43,9 +45,11 @@ async def test_the_page_may_load_and_run_only_its_own_parts():
     )
 
 
-def test_the_page_has_no_external_assets_and_no_inline_handlers():
+@pytest.mark.parametrize("name", PAGES.values())
+def test_a_page_has_no_external_assets_and_no_inline_handlers(name):
     """Its policy would forbid both."""
-    page = PAGE.read_text(encoding="utf-8")
+    page = assembled_page(name).decode()
+    assert "<!--include" not in page
     markup = re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)
 
     assert [] == re.findall(r"\s(?:on\w+|style)=", markup)
@@ -150,8 +154,8 @@ async def test_only_get_and_head_are_allowed():
         posted = [(await http.client.post(path)).status_code for path in PATHS]
         head = await http.client.head("/")
 
-    assert [405, 405, 405] == posted
-    assert (200, str(PAGE.stat().st_size), b"") == (
+    assert [405] * 4 == posted
+    assert (200, str(len(assembled_page(CONSOLE_PAGE))), b"") == (
         head.status_code,
         head.headers["content-length"],
         head.content,

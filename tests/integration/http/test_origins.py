@@ -145,7 +145,7 @@ async def test_an_allowed_page_must_send_json():
     assert 415 == response.status_code
 
 
-@pytest.mark.parametrize("path", ["/", "/console/stats", "/console/models"])
+@pytest.mark.parametrize("path", ["/", "/usage", "/console/stats", "/console/models"])
 async def test_the_console_is_not_readable_for_other_origins(path):
     """Its live metrics are those of all tenants."""
     async with running_http(console=True, http_allowed_origins="*") as service:

@@ -102,6 +102,7 @@ class Routes:
     def _console(self, console: Console) -> list[Route]:
         guarded: tuple[tuple[str, Handler], ...] = (
             ("/", console.page),
+            ("/usage", console.usage_page),
             ("/console/stats", console.stats),
             ("/console/models", self._as_call(MODELS_METHOD, models.list_all_models)),
         )

@@ -1,9 +1,9 @@
-"""The console: one page, and the two documents that it requests.
+"""The console: two pages, and the two documents that the first one requests.
 
-The page is a file without secrets, served to every client that can connect. Its script requests the
-data that it shows, as any client does and with the same keys. The page's policy lets it load nothing,
+The pages are files without secrets, served to every client that can connect. Their scripts request the
+data that they show, as any client does and with the same keys. A page's policy lets it load nothing,
 run only its own script, create no markup from text, and connect to no other host. It is never shown in
-a frame. On a loopback address where the service's key pays, it is only served under this machine's
+a frame. On a loopback address where the service's key pays, they are only served under this machine's
 names: a page of another site whose name resolves to this machine (DNS rebinding) could otherwise read
 the metrics.
 """
@@ -27,7 +27,9 @@ from togetherchat_server.frontends.http.exchange import JSON, Exchange
 from togetherchat_server.frontends.http.handler import HttpHandler, Operation
 from togetherchat_server.frontends.http.openai.errors import ErrorResponse
 
-PAGE: Final = Path(__file__).with_name("console.html")
+FOLDER: Final = Path(__file__).parent
+CONSOLE_PAGE: Final = "console.html"
+USAGE_PAGE: Final = "usage.html"
 STATS_METHOD: Final = Operation(name="console.stats", scope=Scope.ADMIN)
 """The figures are those of all tenants."""
 MODELS_METHOD: Final = Operation(name="console.models", scope=Scope.MODELS)
@@ -41,6 +43,7 @@ SECURITY_HEADERS: Final = (
 )
 
 _INLINE: Final = re.compile(rb"<(style|script)>(.*?)</\1>", re.DOTALL)
+_INCLUDE: Final = re.compile(rb"<!--include ([a-z_]+\.(?:html|css|js))-->\n")
 
 ConsoleStats = Callable[[], Mapping[str, object]]
 
@@ -53,15 +56,10 @@ class Console:
     read_stats: ConsoleStats
 
     async def page(self, exchange: Exchange) -> None:
-        body, policy = _page()
-        content_type = ("content-type", "text/html; charset=utf-8")
-        headers = (
-            content_type,
-            ("content-security-policy", policy),
-            *SECURITY_HEADERS,
-            *_request_id(exchange),
-        )
-        await exchange.respond(HTTPStatus.OK, headers, body)
+        await _send_page(exchange, CONSOLE_PAGE)
+
+    async def usage_page(self, exchange: Exchange) -> None:
+        await _send_page(exchange, USAGE_PAGE)
 
     async def stats(self, exchange: Exchange) -> None:
         """Send the live metrics. The page polls them every second, so no call record is written."""
@@ -109,9 +107,27 @@ def foreign_name(exchange: Exchange) -> ErrorResponse | None:
     )
 
 
+async def _send_page(exchange: Exchange, name: str) -> None:
+    body, policy = _page_and_policy(name)
+    headers = (
+        ("content-type", "text/html; charset=utf-8"),
+        ("content-security-policy", policy),
+        *SECURITY_HEADERS,
+        *_request_id(exchange),
+    )
+    await exchange.respond(HTTPStatus.OK, headers, body)
+
+
+def assembled_page(name: str) -> bytes:
+    """Return a page with the files that it includes, so that the browser needs one request for it."""
+    return _INCLUDE.sub(
+        lambda include: (FOLDER / include[1].decode("ascii")).read_bytes(), (FOLDER / name).read_bytes()
+    )
+
+
 @cache
-def _page() -> tuple[bytes, str]:
-    body = PAGE.read_bytes()
+def _page_and_policy(name: str) -> tuple[bytes, str]:
+    body = assembled_page(name)
     return body, content_security_policy(body)
 
 

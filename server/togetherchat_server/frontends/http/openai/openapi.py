@@ -123,6 +123,13 @@ def _console_paths() -> Json:
     page = {"200": {"description": "The page.", "content": {"text/html": {"schema": {"type": "string"}}}}}
     return {
         "/": {"get": {"operationId": "console", "summary": "The console.", "responses": _with_errors(page)}},
+        "/usage": {
+            "get": {
+                "operationId": "usagePage",
+                "summary": "The console's page of usage, cost and budgets.",
+                "responses": _with_errors(page),
+            }
+        },
         "/console/stats": {
             "get": {
                 "operationId": "consoleStats",
