@@ -3,7 +3,7 @@
 import asyncio
 import random
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import grpc
 import pytest
@@ -15,6 +15,7 @@ from support.tenants import Keys, bearer
 from support.upstream_script import Stall
 from support.waiting import eventually, poll
 from togetherchat.v1 import chat_service_pb2 as service
+from togetherchat_sandbox import Sandbox, SandboxSettings
 
 
 @pytest.fixture
@@ -147,3 +148,36 @@ async def test_a_redis_that_hangs_fails_no_call(redis, serving):
             assert "Redis is unavailable" in app.log.getvalue()
         finally:
             redis.process.send_signal(signal.SIGCONT)
+
+
+async def test_two_services_share_a_tenants_budget(serving, tmp_path):
+    """Two hundred callers over both, who repeat what is rejected: most of the budget is used, never more."""
+    settings = {
+        "usage_database": f"sqlite:///{tmp_path}/usage.sqlite",
+        "max_queued_calls": 1000,
+        "queue_timeout_s": 30.0,
+    }
+    fast = SandboxSettings(first_token_ms=0, tokens_per_second=0)
+    async with (
+        Sandbox(fast) as sandbox,
+        serving(sandbox.base_url, "budget_usd_per_day = 0.1", **settings) as ours,
+        serving(sandbox.base_url, "budget_usd_per_day = 0.1", **settings) as theirs,
+    ):
+        message = request(max_tokens=100, model="moonshotai/Kimi-K3")
+
+        async def calls(app):
+            for _ in range(8):
+                with suppress(grpc.aio.AioRpcError):
+                    await app.chat.Complete(message, metadata=serving.metadata)
+
+        await asyncio.gather(*(calls((ours, theirs)[number % 2]) for number in range(200)))
+        quotas = ours.app._wiring._tenancy.quotas
+
+        async def settled():
+            (day,) = [one for one in await quotas.statuses(["acme"]) if one.bucket == "budget_usd_per_day"]
+            return day if not day.reserved else None
+
+        day = await poll(settled)
+
+    assert day.used == sandbox.bill.nano_usd
+    assert 80_000_000 <= day.used <= 100_000_000
