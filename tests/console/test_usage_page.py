@@ -249,6 +249,16 @@ def test_the_csv_file_has_the_report(open_usage, usage):
     )
 
 
+def test_a_file_that_cannot_be_downloaded_leaves_the_report(open_usage, tmp_path):
+    """The page says why."""
+    with serving_usage(tmp_path, calls_of_many_tenants()) as service:
+        window = open_usage(service, errors_expected=True)
+    window.part("#csv").click()
+
+    expect(window.part("#remark")).to_contain_text("The file cannot be downloaded")
+    expect(window.part("#report")).to_be_visible()
+
+
 def test_a_key_sees_its_own_tenant(open_usage, usage):
     """The other tenants are neither in the report nor among the filters."""
     window = open_usage(usage, key="search")
