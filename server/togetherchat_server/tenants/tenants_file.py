@@ -135,7 +135,7 @@ class QuotaLimits(FileTable):
         """The budget per month in 1e-9 USD; 0 without one."""
         return _nano_usd(self.budget_usd_per_month)
 
-    @property
+    @cached_property
     def has_budget(self) -> bool:
         return bool(self.budget_usd_per_day or self.budget_usd_per_month)
 

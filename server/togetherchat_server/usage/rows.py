@@ -1,14 +1,15 @@
 """Inserts rows into the ledger. A row that is there already is left as it is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 
 from togetherchat_server.usage.row import LedgerRow
-from togetherchat_server.usage.schema import CALLS, TEXT, call_values
+from togetherchat_server.usage.schema import CALLS, COLUMNS, TEXT, call_values
 
 REJECTED: Final = (exc.DataError, exc.IntegrityError, OverflowError, UnicodeError)
 """Errors of a row."""
@@ -20,11 +21,13 @@ def insert_rows(connection: sa.Connection, rows: Sequence[LedgerRow], *, now_us:
     """Insert the rows that are not there yet, in the caller's transaction. Return their number."""
     if not rows:
         return 0
-    values = [call_values(row, inserted_us=now_us) for row in rows]
     if connection.dialect.name == "postgresql":
+        values = [call_values(row, inserted_us=now_us) for row in rows]
         columns = {name: [one[name] for one in values] for name in _NAMES}
         return connection.execute(_INSERT_ARRAYS, columns, execution_options=_COUNTED).rowcount
-    return connection.execute(_INSERT_EACH, values, execution_options=_COUNTED).rowcount
+    # The driver's own statement: SQLAlchemy takes 15 us for the parameters of a row.
+    parameters = [(now_us, *_row_values(row)) for row in rows]
+    return connection.exec_driver_sql(_INSERT_EACH, parameters, execution_options=_COUNTED).rowcount
 
 
 def insert_possible_rows(
@@ -61,4 +64,8 @@ def _insert_arrays() -> sa.Insert:
 
 
 _INSERT_ARRAYS: Final = _insert_arrays()
-_INSERT_EACH: Final = sqlite.insert(CALLS).on_conflict_do_nothing(index_elements=[CALLS.c.id])
+_INSERT_EACH: Final = (
+    f"INSERT INTO {CALLS.name} (inserted_us, {', '.join(COLUMNS)}) "  # noqa: S608  only names of columns
+    f"VALUES ({', '.join('?' * (1 + len(COLUMNS)))}) ON CONFLICT (id) DO NOTHING"
+)
+_row_values: Final[Callable[[LedgerRow], tuple[object, ...]]] = attrgetter(*COLUMNS.values())

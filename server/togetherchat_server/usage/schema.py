@@ -94,13 +94,14 @@ DAYS: Final = sa.Table(
 
 Values = dict[str, str | int | bool | None]
 
-_NAMES: Final = tuple(field.name for field in dataclasses.fields(LedgerRow))
 _RENAMED: Final = {"user": "end_user"}
+COLUMNS: Final = {_RENAMED.get(field.name, field.name): field.name for field in dataclasses.fields(LedgerRow)}
+"""The columns of `usage_calls` that a row has, and the members of `LedgerRow` in them."""
 
 
 def call_values(row: LedgerRow, *, inserted_us: int) -> Values:
     """Return the values of a row by column."""
-    values: Values = {_RENAMED.get(name, name): getattr(row, name) for name in _NAMES}
+    values: Values = {column: getattr(row, name) for column, name in COLUMNS.items()}
     values["inserted_us"] = inserted_us
     return values
 
