@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hostile_provider import HostileProvider
 from playwright.sync_api import expect, sync_playwright
+from seeded_usage import calls_of_many_tenants, serving_usage, varied_calls
+from usage_window import settled
 
 from support.service_process import ROOT, serving
 
@@ -138,3 +140,27 @@ def open_window(browser):
         context.close()
     assert [] == unexpected
     assert [] == foreign
+
+
+@pytest.fixture(scope="session")
+def usage(tmp_path_factory):
+    with serving_usage(tmp_path_factory.mktemp("usage"), varied_calls()) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def usage_of_many(tmp_path_factory):
+    with serving_usage(tmp_path_factory.mktemp("many"), calls_of_many_tenants()) as service:
+        yield service
+
+
+@pytest.fixture
+def open_usage(open_window):
+    """Open the page with a key, and wait for its report."""
+
+    def open_report(service, *, key="admin", choice="", **options):
+        path = f"usage#{choice}" if choice else "usage"
+        window = open_window(service, path=path, key=service.keys[key], **options)
+        return settled(window)
+
+    return open_report

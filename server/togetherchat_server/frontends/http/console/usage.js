@@ -25,6 +25,8 @@ const PERIODS = {
   "last-month": () => ({ since: dayText(1, -1), until: dayText(1) }),
 };
 
+const unitOf = (period) => (period === "24h" ? "hour" : "day");
+
 function choice() {
   const picked = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
   return { period: picked("period"), measure: picked("measure"), split: picked("split"), tenant: byId("tenant").value, model: byId("model").value };
@@ -132,7 +134,7 @@ async function load() {
   loading = mine;
   saveChoice();
   const { period, split } = choice();
-  const unit = period === "24h" ? "hour" : "day";
+  const unit = unitOf(period);
   byId("csv").href = `usage.csv?${parameters(`${unit},tenant,model`)}`;
   byId("report").setAttribute("aria-busy", "true");
   if (!shownReport) showNotice("Loading", "The report is on its way.");
@@ -159,10 +161,10 @@ async function load() {
 async function saveCsv(event) {
   event.preventDefault();
   const { period } = choice();
-  const by = `${period === "24h" ? "hour" : "day"},tenant,model`;
+  const by = `${unitOf(period)},tenant,model`;
   const pieces = [];
+  let page = "";
   try {
-    let page = "";
     do {
       const response = await fetch(`usage.csv?${parameters(by, page ? { page } : {})}`, { headers: withKey() });
       if (!response.ok) throw await errorOf(response);
@@ -171,9 +173,10 @@ async function saveCsv(event) {
       page = response.headers.get("x-next-page");
     } while (page && pieces.length < CSV_PAGES_MAX);
   } catch (error) {
-    showFailure(error);
+    showRemark(`The file cannot be downloaded: ${error.message}`);
     return;
   }
+  if (page) showRemark("The file is not complete: it has the first 500,000 lines. Choose a shorter period, or a filter.");
   const address = URL.createObjectURL(new Blob(pieces, { type: "text/csv" }));
   make("a", { href: address, download: `usage-${period}.csv` }).click();
   setTimeout(() => URL.revokeObjectURL(address), MINUTE_MS);

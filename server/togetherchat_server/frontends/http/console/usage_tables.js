@@ -29,8 +29,12 @@ function drawRemark(report) {
   if (total.unpriced_calls === 1) remarks.push("1 call is not in the cost: its model has no known price.");
   else if (total.unpriced_calls) remarks.push(`${integer.format(total.unpriced_calls)} calls are not in the cost: their models have no known price.`);
   if (report.next_page) remarks.push("The chart has the first 50,000 sums only: choose a shorter period, or a filter. The totals are complete.");
-  setText("remark", remarks.join(" "));
-  byId("remark").hidden = remarks.length === 0;
+  showRemark(remarks.join(" "));
+}
+
+function showRemark(text) {
+  setText("remark", text);
+  byId("remark").hidden = !text;
 }
 
 function cell(label, classes, ...children) {
@@ -96,14 +100,14 @@ function budgetItem(quota) {
   };
   const period = PER[quota.metric];
   const text = `${money(used)} of ${money(limit)}`;
-  const soft = quota.soft_limit === null ? [] : [bar("soft", quota.soft_limit / quota.limit, 0)];
+  const soft = quota.soft_limit === null ? [] : [bar("soft", limit ? quota.soft_limit / quota.limit : 0, 0)];
   const rest = [`${money(quota.left / NANO)} left`];
   if (reserved > 0) rest.push(`${money(reserved)} reserved`);
   if (quota.reset_time) rest.push(`resets in ${untilText(quota.reset_time)}`);
   return make("div", { class: `budget ${tone}` },
     make("div", { class: "line" }, make("span", { class: "who" }, named(quota.tenant, "tenant"), make("small", {}, ` ${period}`)), make("span", { class: "number" }, text)),
     make("div", { class: "meter", role: "meter", "aria-label": `Budget of ${named(quota.tenant, "tenant")} ${period}`, "aria-valuemin": "0", "aria-valuemax": String(limit), "aria-valuenow": String(Math.min(used, limit)), "aria-valuetext": `${text}${word ? `, ${word}` : ""}` },
-      bar("used", 0, share), ...(reserved > 0 ? [bar("reserved", share, reserved / limit)] : []), ...soft),
+      bar("used", 0, share), ...(reserved > 0 ? [bar("reserved", share, limit ? reserved / limit : 0)] : []), ...soft),
     make("div", { class: "sub" }, ...(word ? [make("span", { class: "state" }, `${percent(share)} used, ${word}`)] : [`${percent(share)} used`]), ` \u00b7 ${rest.join(" \u00b7 ")}`));
 }
 
