@@ -44,6 +44,7 @@ from togetherchat_server.runtime.worker_share import WorkerShare
 from togetherchat_server.supervisor.cpus import cpu_capacity, usable_cpus
 from togetherchat_server.telemetry.call_record import Sink
 from togetherchat_server.telemetry.metrics import definitions as names
+from togetherchat_server.tenants.model_prices import OperatorPrices
 from togetherchat_server.upstream.adaptive_throttle import AdaptiveThrottle
 from togetherchat_server.upstream.client import UpstreamClient, UpstreamLimits
 from togetherchat_server.upstream.read_governor import CpuMeter, ReadGovernor
@@ -205,7 +206,7 @@ class Wiring:
     def _make_price_list(self, list_cache: ModelListCache) -> PriceList:
         tenancy = self._tenancy
         return PriceList(
-            dict if tenancy is None else lambda: tenancy.tenants.current().pricing,
+            dict if tenancy is None else OperatorPrices(tenancy.tenants).current,
             list_cache.price,
             lambda: load_catalog(None),
         )

@@ -29,7 +29,7 @@ A limit that is left out does not apply. The file is separate from the API keys 
 writes and which is secret, and from the settings, which are read once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,6 @@ from typing import Annotated, Final, Literal, final
 
 from pydantic import AfterValidator, Field
 
-from togetherchat.v1 import models_pb2 as models
 from togetherchat_server.config.file_table import FileTable, parse_toml, rule
 from togetherchat_server.config.reloading_file import ReloadingFile
 from togetherchat_server.tenants.identity_map import IdentityMap
@@ -184,13 +183,6 @@ class ModelPrice(FileTable):
     output_usd_per_million_tokens: Price
     cached_input_usd_per_million_tokens: Price | None = None
 
-    def pricing(self) -> models.Pricing:
-        return models.Pricing(
-            input_usd_per_million_tokens=self.input_usd_per_million_tokens,
-            output_usd_per_million_tokens=self.output_usd_per_million_tokens,
-            cached_input_usd_per_million_tokens=self.cached_input_usd_per_million_tokens,
-        )
-
 
 class TenantsTable(FileTable):
     """The contents of the file."""
@@ -199,11 +191,6 @@ class TenantsTable(FileTable):
     tenants: dict[TenantName, Tenant] = Field(default_factory=dict[TenantName, Tenant])
     prices: dict[str, ModelPrice] = Field(default_factory=dict[str, ModelPrice])
     """By model id."""
-
-    @cached_property
-    def pricing(self) -> Mapping[str, models.Pricing]:
-        """The prices, by model id. The messages must not be changed."""
-        return {model: price.pricing() for model, price in self.prices.items()}
 
     @property
     def has_budgets(self) -> bool:
