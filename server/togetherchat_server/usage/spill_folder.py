@@ -1,7 +1,7 @@
 """The folder in which rows wait for the database. Each process has a folder in it, with files of rows.
 
-A process holds a lock on a file beside its folder for as long as it lives. Whoever gets the lock of another
-folder knows that its process has ended, and takes over the files.
+A process holds a lock on a file beside its folder for as long as it lives. A process that gets the lock of
+another folder knows that its process has ended, and takes over the files.
 """
 
 import fcntl
