@@ -67,8 +67,8 @@ class CallRecord:
     user: str = ""
     """The end user that the caller named."""
     metered: bool = True
-    """Whether the call is part of its tenant's usage. Calls about usage and quotas are not: a caller that polls a
-    report would otherwise change it, and see its own calls at the top.
+    """Whether the call is part of its tenant's usage. Calls about usage and quotas are not: a caller that
+    polls a report would otherwise change it, and see its own calls at the top.
     """
     billed: Billed = field(default_factory=Billed)
     """What the provider bills for all attempts of the call. It does not change any more."""
