@@ -4,8 +4,8 @@ import csv
 import io
 
 from playwright.sync_api import expect
-from seeded_usage import calls_of_many_tenants, serving_usage
-from usage_window import amount, choose, cost_of, in_period, settled
+from seeded_usage import call, calls_of_many_tenants, serving_usage
+from usage_window import amount, choose, cost_of, days_ago, in_period, settled, table_of
 
 from support.service_process import serving
 
@@ -53,6 +53,27 @@ def test_a_file_that_cannot_be_downloaded_leaves_the_report(open_usage, tmp_path
 
     expect(window.part("#remark")).to_contain_text("The file cannot be downloaded")
     expect(window.part("#report")).to_be_visible()
+
+
+def test_reports_of_several_pages_are_complete(open_usage, tmp_path):
+    """Both the chart and the file: a page of the service has at most 10,000 sums."""
+    days, tenants = 30, 340
+    rows = [
+        call(days_ago=day, tenant=f"team-{number:03}") for day in range(days) for number in range(tenants)
+    ]
+    with serving_usage(tmp_path, rows) as service:
+        window = open_usage(service)
+        _, lines = table_of(window)
+        with window.page.expect_download() as caught:
+            window.part("#csv").click()
+        text = caught.value.path().read_text(encoding="utf-8")
+
+    assert {f"${tenants}.00"} == {line[-1] for line in lines}
+    assert {(day, number) for day in range(days) for number in range(tenants)} == {
+        (days_ago(line["day"]), int(line["tenant"].removeprefix("team-")))
+        for line in csv.DictReader(io.StringIO(text))
+    }
+    expect(window.part("#remark")).to_be_hidden()
 
 
 def test_a_key_sees_its_own_tenant(open_usage, usage):

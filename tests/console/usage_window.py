@@ -1,7 +1,7 @@
 """What the tests of the page Usage read from it, and what they expect of its rows."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from playwright.sync_api import expect
 from seeded_usage import DAY_US, NANO, today_us
@@ -43,6 +43,11 @@ def since_us(period):
 def in_period(rows, period):
     start_us, end_us = since_us(period)
     return [row for row in rows if start_us <= row["time_us"] < end_us]
+
+
+def days_ago(day):
+    """Return how long ago a day such as 2026-11-30 is."""
+    return (datetime.now(UTC).date() - date.fromisoformat(day)).days
 
 
 def cost_of(rows, **fields):

@@ -68,11 +68,13 @@ async function getJson(path, signal) {
   return response.json();
 }
 
+/* The token of a page belongs to the query of the first page, and has its period: only `page` may change. */
 async function getReport(by, more, signal, pagesMax = 1) {
-  const first = await getJson(`usage.json?${parameters(by, more)}`, signal);
-  const report = first;
+  const query = parameters(by, more);
+  const report = await getJson(`usage.json?${query}`, signal);
   for (let pages = 1; report.next_page && pages < pagesMax; pages += 1) {
-    const next = await getJson(`usage.json?${parameters(by, { ...more, since: first.start_time, until: first.end_time, page: report.next_page })}`, signal);
+    query.set("page", report.next_page);
+    const next = await getJson(`usage.json?${query}`, signal);
     report.rows.push(...next.rows);
     report.next_page = next.next_page;
   }
@@ -161,12 +163,13 @@ async function load() {
 async function saveCsv(event) {
   event.preventDefault();
   const { period } = choice();
-  const by = `${unitOf(period)},tenant,model`;
+  const query = parameters(`${unitOf(period)},tenant,model`);
   const pieces = [];
   let page = "";
   try {
     do {
-      const response = await fetch(`usage.csv?${parameters(by, page ? { page } : {})}`, { headers: withKey() });
+      if (page) query.set("page", page);
+      const response = await fetch(`usage.csv?${query}`, { headers: withKey() });
       if (!response.ok) throw await errorOf(response);
       const text = await response.text();
       pieces.push(page ? text.slice(text.indexOf("\r\n") + 2) : text);
